@@ -1,0 +1,269 @@
+package simulator
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Defaults that hold where Options leave a field empty.
+const (
+	// DefaultPublicKey is the user name of the API key that sees everything.
+	DefaultPublicKey = "omsimkey"
+	// DefaultPrivateKey is the password of DefaultPublicKey.
+	DefaultPrivateKey = "0f1e2d3c-4b5a-4968-8776-655443322110"
+	// DefaultServiceVersion is the X-MongoDB-Service-Version of 200 answers.
+	DefaultServiceVersion = "gitHash=4c1f0d2e9b; versionString=8.0.6.500.20250401T1200Z"
+	// DefaultNonceLifetime is how long a nonce is good for.
+	DefaultNonceLifetime = 5 * time.Minute
+	// DefaultMaxItemsPerPage is what itemsPerPage is clamped to. Ops Manager
+	// 3.6 and 4.0 clamp to 100.
+	DefaultMaxItemsPerPage = 500
+)
+
+const (
+	apiPath          = "/api/public/v1.0"
+	maxDiscardedBody = 1 << 20
+)
+
+// Options are the settings of a simulator. The zero value is a working one.
+type Options struct {
+	// PublicKey and PrivateKey are the API key that may do everything in every
+	// project; empty means DefaultPublicKey and DefaultPrivateKey.
+	PublicKey, PrivateKey string
+	// PathPrefix, "/om" for example, stands before the API's path: the API is
+	// then under /om/api/public/v1.0. The control endpoints have no prefix.
+	PathPrefix string
+	// CentralURL is the server's own idea of its address, without the path
+	// prefix, which the href of every link starts with. Empty means the address
+	// that the request was sent to.
+	CentralURL string
+	// Latency is waited before every authenticated answer. A PUT is applied
+	// before the wait, a GET reads after it.
+	Latency time.Duration
+	// ShowAfter is how long after a rotation a GET still shows the previous key.
+	ShowAfter time.Duration
+	// NonceLifetime is how long a nonce is good for; 0 means
+	// DefaultNonceLifetime.
+	NonceLifetime time.Duration
+	// NonceUses is how many requests may use one nonce, after which it is
+	// stale; 0 means no limit.
+	NonceUses int
+	// RelaxedNonceCount accepts a nonce's counts out of order and repeated. By
+	// default each count must be greater than the one before.
+	RelaxedNonceCount bool
+	// MaxItemsPerPage is what itemsPerPage is clamped to; 0 means
+	// DefaultMaxItemsPerPage.
+	MaxItemsPerPage int
+	// ServiceVersion is sent as X-MongoDB-Service-Version with 200 answers;
+	// empty means DefaultServiceVersion.
+	ServiceVersion string
+	// AccessList holds the IP addresses and CIDR blocks that may call the API;
+	// empty means every address.
+	AccessList []string
+	// NewKey makes the id of a new master key; it has to make a new one at
+	// each call, is called one call at a time and must not call the simulator.
+	// nil means random UUIDs.
+	NewKey func() string
+	// KeepRequests is how many requests the ledger keeps, the latest ones; 0
+	// means all of them. Rotations are always kept.
+	KeepRequests int
+}
+
+func (o Options) withDefaults() Options {
+	if o.PublicKey == "" {
+		o.PublicKey = DefaultPublicKey
+	}
+	if o.PrivateKey == "" {
+		o.PrivateKey = DefaultPrivateKey
+	}
+	if o.NonceLifetime <= 0 {
+		o.NonceLifetime = DefaultNonceLifetime
+	}
+	if o.MaxItemsPerPage <= 0 {
+		o.MaxItemsPerPage = DefaultMaxItemsPerPage
+	}
+	if o.ServiceVersion == "" {
+		o.ServiceVersion = DefaultServiceVersion
+	}
+	if o.NewKey == nil {
+		o.NewKey = uuid.NewString
+	}
+	if trimmed := strings.Trim(o.PathPrefix, "/"); trimmed != "" {
+		o.PathPrefix = "/" + trimmed
+	} else {
+		o.PathPrefix = ""
+	}
+	o.CentralURL = strings.TrimRight(o.CentralURL, "/")
+	return o
+}
+
+// Simulator is a simulated Ops Manager, as an http.Handler. All its methods may
+// be called at any time from any goroutine.
+type Simulator struct {
+	options Options
+	access  *accessControl
+	digest  *digestGuard
+
+	// life ends with Close; late applications and hung requests end with it.
+	life    context.Context
+	endLife context.CancelFunc
+	late    gate
+
+	mu        sync.Mutex
+	data      *dataset
+	requests  []*Request
+	dropped   int
+	arrived   int
+	changed   chan struct{}
+	faults    []*armedFault
+	injected  int
+	stateFile string
+}
+
+// New makes a simulator without any project. It panics if an entry of
+// o.AccessList is neither an IP address nor a CIDR block. Call Close at the end.
+func New(o Options) *Simulator {
+	o = o.withDefaults()
+	s := &Simulator{
+		options: o,
+		access:  newAccessControl(o),
+		data:    newDataset(),
+		changed: make(chan struct{}),
+	}
+	s.digest = newDigestGuard(o, s.access.privateKey)
+	s.life, s.endLife = context.WithCancel(context.Background())
+	return s
+}
+
+// Close ends hung requests and gives up the rotations that are still to be
+// applied late; when it returns, the simulator has no goroutine left.
+func (s *Simulator) Close() {
+	s.endLife()
+	s.late.close()
+}
+
+// ForgetNonces makes every nonce that was handed out so far stale, as a restart
+// of Ops Manager does.
+func (s *Simulator) ForgetNonces() {
+	s.digest.forgetAll()
+}
+
+// APIPath is the path of the API's root, the path prefix included.
+func (s *Simulator) APIPath() string {
+	return s.options.PathPrefix + apiPath
+}
+
+// ServeHTTP answers the API below APIPath and the control endpoints below
+// /simulator/.
+func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, controlPath) {
+		s.serveControl(w, r)
+		return
+	}
+	path, inAPI := strings.CutPrefix(r.URL.Path, s.APIPath())
+	if !inAPI || (path != "" && path[0] != '/') {
+		http.NotFound(w, r)
+		return
+	}
+	// The server notices that a caller has gone only when the body is read.
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, maxDiscardedBody))
+	s.serveAPI(s.begin(w, r, parseRoute(path)))
+}
+
+// serveAPI takes a request through the stages that the real one has:
+// authentication, access list, then the resource itself.
+func (s *Simulator) serveAPI(c *call) {
+	if f, met := s.takeFault(c, true); met {
+		s.respond(c, f)
+		return
+	}
+	credentials := s.digest.check(c.r)
+	s.noteCredentials(c, credentials)
+	if credentials.refusal != "" {
+		c.send(challenge(credentials.stale))
+		return
+	}
+	if refused := s.access.refuseAddress(c.r.RemoteAddr); refused != nil {
+		c.send(*refused)
+		return
+	}
+	f, _ := s.takeFault(c, false)
+	s.respond(c, f)
+}
+
+// respond applies what is to be applied and answers as the fault says; the zero
+// Fault is an undisturbed request.
+func (s *Simulator) respond(c *call, f Fault) {
+	if f.StaleNonce {
+		s.refuseAsStale(c)
+		return
+	}
+	refused := s.beginPut(c, f)
+	wait := f.Delay
+	if c.entry.Authenticated {
+		wait += s.options.Latency
+	}
+	if !s.wait(c, wait) {
+		c.finish(OutcomeAbandoned, 0)
+		panic(http.ErrAbortHandler)
+	}
+	switch {
+	case f.Hang:
+		c.hang()
+	case f.Cut == CutNoAnswer:
+		c.cut()
+	case f.Cut == CutHalfBody:
+		c.sendHalf(s.answer(c, f, refused))
+	default:
+		c.send(s.answer(c, f, refused))
+	}
+}
+
+// wait reports false when the caller has gone or the simulator is closed.
+func (s *Simulator) wait(c *call, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-c.r.Context().Done():
+	case <-s.life.Done():
+	}
+	return false
+}
+
+// gate counts what is under way, lets nothing in once it is closed, and waits
+// for the rest to end.
+type gate struct {
+	mu     sync.Mutex
+	closed bool
+	inside sync.WaitGroup
+}
+
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.inside.Add(1)
+	return true
+}
+
+func (g *gate) leave() { g.inside.Done() }
+
+func (g *gate) close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.inside.Wait()
+}
