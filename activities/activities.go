@@ -1,0 +1,87 @@
+package activities
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/worker"
+
+	"keyturn/opsmanager"
+)
+
+// Names of the activity types.
+const (
+	ListTargetsName = "ListTargets"
+	ReadKeysName    = "ReadKeys"
+	RotateKeyName   = "RotateKey"
+	VerifyKeyName   = "VerifyKey"
+)
+
+// Activities are the steps of a rotation. Its methods are safe for concurrent
+// use.
+type Activities struct {
+	// Connections are the Ops Managers that this worker is configured with,
+	// by the name that a rotation's input gives.
+	Connections map[string]*opsmanager.Client
+	// Heartbeat records a heartbeat and tells whether Temporal has it; nil =
+	// through the client of the worker that runs the activity.
+	Heartbeat func(ctx context.Context, taskToken []byte, details any) error
+}
+
+func (a *Activities) heartbeat() func(ctx context.Context, taskToken []byte, details any) error {
+	if a.Heartbeat != nil {
+		return a.Heartbeat
+	}
+	return func(ctx context.Context, taskToken []byte, details any) error {
+		return activity.GetClient(ctx).RecordActivityHeartbeat(ctx, taskToken, details)
+	}
+}
+
+// Register registers the activities under their names.
+func Register(registry worker.ActivityRegistry, a *Activities) {
+	for name, method := range map[string]any{
+		ListTargetsName: a.ListTargets,
+		ReadKeysName:    a.ReadKeys,
+		RotateKeyName:   a.RotateKey,
+		VerifyKeyName:   a.VerifyKey,
+	} {
+		registry.RegisterActivityWithOptions(method, activity.RegisterOptions{Name: name})
+	}
+}
+
+// Scope says where an activity works and how patient it is.
+type Scope struct {
+	Connection string `json:"connection"`
+	ProjectID  string `json:"projectId"`
+	// RetryTimeout is how long transient errors are retried, counted from the
+	// first one.
+	RetryTimeout Duration `json:"retryTimeout"`
+}
+
+func (a *Activities) client(scope Scope) (*opsmanager.Client, error) {
+	client, found := a.Connections[scope.Connection]
+	if found {
+		return client, nil
+	}
+	var names []string
+	for name := range a.Connections {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return nil, permanent(ErrorUnknownConnection, "connection %q is not one that this worker is configured with (%s); set OPS_MANAGER_URL or KEYTURN_CONNECTIONS_FILE of the worker",
+		scope.Connection, strings.Join(names, ", "))
+}
+
+// begin starts an attempt: its client, the notes of the attempts before, and a
+// heartbeat until end is called.
+func (a *Activities) begin(ctx context.Context, scope Scope) (*attempt, error) {
+	client, err := a.client(scope)
+	if err != nil {
+		return nil, err
+	}
+	at := newAttempt(ctx, client, scope)
+	at.recordHeartbeat = a.heartbeat()
+	return at, nil
+}

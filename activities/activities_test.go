@@ -1,0 +1,262 @@
+package activities_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	sdktestsuite "go.temporal.io/sdk/testsuite"
+
+	"keyturn/activities"
+	"keyturn/opsmanager"
+	"keyturn/testsuite/environment"
+	"keyturn/testsuite/simulator"
+)
+
+const project = environment.Project
+
+func run[R any](t *testing.T, om *simulator.Server, name string, input any) (result R, err error) {
+	t.Helper()
+	var suite sdktestsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	env := suite.NewTestActivityEnvironment()
+	activities.Register(env, &activities.Activities{
+		Connections: map[string]*opsmanager.Client{"default": environment.Client(t, om)},
+		Heartbeat:   func(context.Context, []byte, any) error { return nil },
+	})
+	value, err := env.ExecuteActivity(name, input)
+	if err == nil {
+		require.NoError(t, value.Get(&result))
+	}
+	return result, err
+}
+
+func scope() activities.Scope {
+	return activities.Scope{Connection: "default", ProjectID: project, RetryTimeout: activities.Duration(time.Minute)}
+}
+
+func requireType(t *testing.T, err error, errorType string, retryable bool) *temporal.ApplicationError {
+	t.Helper()
+	var appErr *temporal.ApplicationError
+	require.ErrorAs(t, err, &appErr)
+	require.Equal(t, errorType, appErr.Type(), "%v", err)
+	require.Equal(t, !retryable, appErr.NonRetryable(), "%v", err)
+	return appErr
+}
+
+func TestTopologies(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	add := func(name, shard, set, typeName string) string {
+		return om.AddCluster(simulator.Cluster{ProjectID: project, ClusterName: name, ShardName: shard, ReplicaSetName: set, TypeName: typeName}).ID
+	}
+	whole := func(name, parentShard string) string {
+		parent := add(name, parentShard, "", simulator.TypeShardedReplicaSet)
+		add(name, name+"-10", name+"-10", simulator.TypeReplicaSet)
+		add(name, name+"-9", name+"-9", simulator.TypeReplicaSet)
+		add(name, "", name+"-config", simulator.TypeConfigServerReplicaSet)
+		return parent
+	}
+	hidden := whole("hidden", "")
+	om.UpdateCluster(hidden, func(c *simulator.Cluster) { c.Hidden = true })
+	twice := whole("twice", "")
+	whole("twice", "")
+	noConfig := add("noconfig", "", "", simulator.TypeShardedReplicaSet)
+	add("noconfig", "s0", "s0", simulator.TypeReplicaSet)
+	twoConfigs := whole("twoconfigs", "")
+	add("twoconfigs", "", "second", simulator.TypeConfigServerReplicaSet)
+	noShards := add("noshards", "", "", simulator.TypeShardedReplicaSet)
+	add("noshards", "", "c", simulator.TypeConfigServerReplicaSet)
+	standalone := add("standalones", "", "", simulator.TypeSharded)
+	unknownShard := whole("unknownshard", "")
+	add("unknownshard", "x", "x", "QUANTUM_SET")
+	sameShard := whole("sameshard", "")
+	add("sameshard", "sameshard-9", "y", simulator.TypeReplicaSet)
+	withUnknown := whole("withunknown", "withunknown-9")
+	add("withunknown", "", "", "STANDALONE_OF_TOMORROW")
+	add("withunknown", "", "plain", simulator.TypeReplicaSet)
+
+	for name, c := range map[string]struct {
+		id      string
+		targets []string
+		problem string
+	}{
+		"whole":                         {whole("whole", ""), []string{"whole-9", "whole-10", "whole-config"}, ""},
+		"parent with a shardName":       {whole("named", "named-9"), []string{"named-9", "named-10", "named-config"}, ""},
+		"others of its display name":    {withUnknown, []string{"withunknown-9", "withunknown-10", "withunknown-config"}, ""},
+		"plain replica set":             {om.AddReplicaSet(project, "audit").ID, []string{"audit"}, ""},
+		"two clusters of one name":      {twice, nil, "2 sharded clusters"},
+		"parent is not listed":          {hidden, nil, "leaves it out"},
+		"no config server":              {noConfig, nil, "0 config servers"},
+		"two config servers":            {twoConfigs, nil, "2 config servers"},
+		"no shard":                      {noShards, nil, "no shard"},
+		"standalone shards":             {standalone, nil, "no shard"},
+		"a shard of an unknown type":    {unknownShard, nil, "QUANTUM_SET"},
+		"one shard twice":               {sameShard, nil, `"sameshard-9"`},
+		"a shard instead of its parent": {add("elsewhere", "elsewhere-0", "elsewhere-0", simulator.TypeReplicaSet), nil, "give the sharded cluster's id"},
+		"a config server":               {add("x", "", "x", simulator.TypeConfigServerReplicaSet), nil, "neither a sharded cluster nor a replica set"},
+		"an unknown type":               {add("x", "", "x", "TOMORROW"), nil, "neither"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			listed, err := run[activities.ListTargetsResult](t, om, activities.ListTargetsName, activities.ListTargetsInput{Scope: scope(), ClusterID: c.id})
+			if c.problem != "" {
+				appErr := requireType(t, err, activities.ErrorUnexpectedTopology, false)
+				assert.Contains(t, appErr.Message(), c.problem)
+				return
+			}
+			require.NoError(t, err)
+			var names []string
+			for _, target := range listed.Targets {
+				names = append(names, target.Name)
+			}
+			assert.Equal(t, c.targets, names)
+		})
+	}
+}
+
+func rotateInput(om *simulator.Server, id string) activities.RotateKeyInput {
+	return activities.RotateKeyInput{
+		Scope: scope(), ClusterID: id, PreviousKeyUUID: om.Key(id),
+		SettleTime: activities.Duration(300 * time.Millisecond),
+	}
+}
+
+// Without anybody's word that no PUT was sent before, a GET decides.
+func TestRotateKeyReadsBeforeAnUnprovenPut(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	input := rotateInput(om, set.ID)
+	started := time.Now()
+	rotated, err := run[activities.RotateKeyResult](t, om, activities.RotateKeyName, input)
+	require.NoError(t, err)
+	assert.False(t, rotated.Ambiguous)
+	assert.GreaterOrEqual(t, time.Since(started), 300*time.Millisecond, "the old id must last for settleTime")
+	assert.Len(t, om.Ledger().Applied(set.ID), 1)
+
+	again, err := run[activities.RotateKeyResult](t, om, activities.RotateKeyName, input)
+	require.NoError(t, err)
+	assert.True(t, again.Ambiguous)
+	assert.Len(t, om.Ledger().Applied(set.ID), 1, "the id has changed: no other PUT")
+}
+
+func TestRotateKeySettlesAPutOfUnknownOutcome(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault   func(id string) simulator.Fault
+		applied bool
+	}{
+		"500 after it took effect":     {func(id string) simulator.Fault { return simulator.PutServerError(id, simulator.ApplyBefore) }, true},
+		"500 and no effect":            {func(id string) simulator.Fault { return simulator.PutServerError(id, simulator.ApplyNo) }, false},
+		"answer lost":                  {func(id string) simulator.Fault { return simulator.PutCut(id, simulator.ApplyBefore) }, true},
+		"request lost":                 {func(id string) simulator.Fault { return simulator.PutCut(id, simulator.ApplyNo) }, false},
+		"502 after it took effect":     {func(id string) simulator.Fault { return simulator.PutBadGateway(id, simulator.ApplyBefore) }, true},
+		"timeout after it took effect": {func(id string) simulator.Fault { return simulator.PutHang(id, simulator.ApplyBefore) }, true},
+		"takes effect while it is settled": {func(id string) simulator.Fault {
+			return simulator.PutServerError(id, simulator.ApplyLate).AppliedAfter(150 * time.Millisecond)
+		}, true},
+		"shows while it is settled": {func(id string) simulator.Fault {
+			f := simulator.PutServerError(id, simulator.ApplyBefore)
+			f.ShowAfter = 150 * time.Millisecond
+			return f
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			om := simulator.Start(t, simulator.Options{})
+			set := om.AddReplicaSet(project, "audit")
+			om.Inject(c.fault(set.ID))
+			input := rotateInput(om, set.ID)
+			rotated, err := run[activities.RotateKeyResult](t, om, activities.RotateKeyName, input)
+			if c.applied {
+				require.NoError(t, err)
+				assert.True(t, rotated.Ambiguous)
+			} else {
+				requireType(t, err, activities.ErrorOpsManagerUnavailable, true)
+			}
+			assert.Equal(t, 1, om.Ledger().Count(http.MethodPut, set.ID), "one attempt never sends two")
+		})
+	}
+}
+
+func TestEveryKindOfErrorHasAMeaning(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	input := activities.ReadKeysInput{Scope: scope(), ClusterIDs: []string{set.ID}, Concurrency: 1}
+	for errorType, c := range map[string]struct {
+		fault     simulator.Fault
+		retryable bool
+	}{
+		activities.ErrorUnauthorized:          {simulator.Unauthorized(http.MethodGet, set.ID), false},
+		activities.ErrorForbidden:             {simulator.AccessListRefusal(http.MethodGet, set.ID), false},
+		activities.ErrorNotFound:              {simulator.KeyNotFound(set.ID), false},
+		activities.ErrorEncryptionOff:         {simulator.KeyNull(set.ID), false},
+		activities.ErrorUnexpectedResponse:    {simulator.KeyGarbage(set.ID).Always(), false},
+		activities.ErrorRateLimited:           {simulator.RateLimited(http.MethodGet, set.ID, "7"), true},
+		activities.ErrorOpsManagerUnavailable: {simulator.InvalidState(http.MethodGet, set.ID), true},
+	} {
+		om.ClearFaults()
+		om.Inject(c.fault)
+		_, err := run[activities.ReadKeysResult](t, om, activities.ReadKeysName, input)
+		appErr := requireType(t, err, errorType, c.retryable)
+		assert.Contains(t, appErr.Message(), "GET /api/public/v1.0/")
+		assert.Contains(t, appErr.Message(), "; ", "and what to do")
+		if errorType == activities.ErrorRateLimited {
+			assert.Equal(t, 7*time.Second, appErr.NextRetryDelay())
+		}
+	}
+	input.ClusterIDs = []string{"x"}
+	_, err := run[activities.ReadKeysResult](t, om, activities.ReadKeysName, input)
+	requireType(t, err, activities.ErrorInvalidInput, false)
+}
+
+func TestRetryAfterBeyondTheRetryTimeoutIsNotWaitedFor(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	om.Inject(simulator.RateLimited(http.MethodGet, set.ID, "3600"))
+	_, err := run[activities.ReadKeysResult](t, om, activities.ReadKeysName, activities.ReadKeysInput{Scope: scope(), ClusterIDs: []string{set.ID}})
+	appErr := requireType(t, err, activities.ErrorRateLimited, false)
+	assert.Contains(t, appErr.Message(), "given up after 1m0s")
+}
+
+func TestOnePassingOddAnswerIsForgiven(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	previous := om.Key(set.ID)
+	om.SetKey(set.ID, "a-newer-one")
+	for _, fault := range []simulator.Fault{simulator.KeyGarbage(set.ID), simulator.KeyHalfBody(set.ID), simulator.KeyEmptyObject(set.ID), simulator.KeyMissing(set.ID), simulator.KeyNull(set.ID)} {
+		om.Inject(fault)
+		verified, err := run[activities.VerifyKeyResult](t, om, activities.VerifyKeyName, activities.VerifyKeyInput{
+			Scope: scope(), ClusterID: set.ID, PreviousKeyUUID: previous, VerifyTimeout: activities.Duration(time.Second),
+		})
+		require.NoError(t, err, fault.Answer)
+		assert.Equal(t, "a-newer-one", verified.NewKeyUUID)
+	}
+}
+
+func TestVerifyKeyWaitsForANewIDToShow(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{ShowAfter: 150 * time.Millisecond})
+	set := om.AddReplicaSet(project, "audit")
+	previous := om.Key(set.ID)
+	require.NoError(t, environment.Client(t, om).RotateEncryptionKey(t.Context(), project, set.ID, nil))
+	verified, err := run[activities.VerifyKeyResult](t, om, activities.VerifyKeyName, activities.VerifyKeyInput{
+		Scope: scope(), ClusterID: set.ID, PreviousKeyUUID: previous, VerifyTimeout: activities.Duration(5 * time.Second),
+	})
+	require.NoError(t, err)
+	assert.Equal(t, om.Key(set.ID), verified.NewKeyUUID)
+}
+
+func TestDurationsAreStrings(t *testing.T) {
+	data, err := json.Marshal(activities.Duration(90 * time.Minute))
+	require.NoError(t, err)
+	assert.Equal(t, `"1h30m0s"`, string(data))
+	var d activities.Duration
+	require.NoError(t, json.Unmarshal([]byte(`"15m"`), &d))
+	assert.Equal(t, 15*time.Minute, d.Std())
+	for _, bad := range []string{`15`, `"15"`, `"soon"`, `{}`} {
+		assert.Error(t, json.Unmarshal([]byte(bad), &d), bad)
+	}
+}

@@ -1,0 +1,15 @@
+// Package workflows holds RotateCluster, the Temporal workflow that rotates the
+// KMIP master key of every shard and of the config server of a cluster, and the
+// names, inputs and results by which others start, watch and steer it.
+//
+// Start it from Go as any workflow, by its type name and with its typed input:
+//
+//	client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+//		ID:        workflows.RotateClusterID("default", projectID, clusterID),
+//		TaskQueue: workflows.DefaultTaskQueue,
+//	}, workflows.RotateClusterType, workflows.RotateClusterInput{ProjectID: projectID, ClusterID: clusterID})
+//
+// A rotation that does not reach every target fails with an application error
+// of type PartialFailure, whose details are a RotateClusterResult; see
+// ResultOf.
+package workflows

@@ -1,0 +1,169 @@
+package workflows
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+)
+
+// maxRowsShown bounds the table in the current details, which the Web UI
+// fetches as one piece; the progress query has every target.
+const maxRowsShown = 100
+
+// changed tells the main loop, and everybody who looks, that something has
+// happened.
+func (r *rotation) changed(ctx workflow.Context) {
+	r.changes++
+	r.show(ctx)
+}
+
+func (r *rotation) enter(ctx workflow.Context, phase string) {
+	r.phase = phase
+	r.changed(ctx)
+}
+
+// currentPhase refines the step that the run is at by what holds it up.
+func (r *rotation) currentPhase() string {
+	switch {
+	case r.phase == PhaseDone:
+		return PhaseDone
+	case r.phase == PhaseRotating && r.steering.Paused != nil:
+		return PhasePaused
+	case r.phase == PhaseRotating && r.isHeld():
+		return PhaseHeld
+	default:
+		return r.phase
+	}
+}
+
+func (r *rotation) progress() *Progress {
+	p := &Progress{RotateClusterResult: *r.records(), Phase: r.currentPhase(), Counts: map[string]int{}, WaitingFor: r.waitingFor()}
+	for _, t := range r.result.Targets {
+		p.Counts[t.Status]++
+	}
+	return p
+}
+
+// waitingFor says in one sentence what must happen next, and who can make it.
+func (r *rotation) waitingFor() string {
+	switch phase := r.currentPhase(); {
+	case phase == PhaseDone:
+		return ""
+	case r.aborted != nil:
+		return fmt.Sprintf("the %d targets in work to finish; then the rotation ends, aborted by %s", r.inWork, r.aborted.By)
+	case phase == PhasePaused:
+		return fmt.Sprintf("somebody to resume it: paused by %s (%s)%s", r.steering.Paused.By, orNoReason(r.steering.Paused.Reason), r.stillInWork())
+	case phase == PhaseAwaitingApproval:
+		return r.notice + "somebody" + r.otherThanRequester() + " to approve or reject the plan"
+	case phase == PhaseHeld:
+		return fmt.Sprintf("an operator to retry, skip or abort, until %s: %s", r.steering.HeldUntil.Format(time.RFC3339), r.failedTargets())
+	case phase == PhaseRotating && r.failureStops():
+		return fmt.Sprintf("the %d targets in work to finish: no other is started after the failure of %s", r.inWork, r.failedTargets())
+	default:
+		return "Ops Manager" + r.stillInWork()
+	}
+}
+
+func (r *rotation) otherThanRequester() string {
+	if r.input.Change.RequestedBy == "" {
+		return ""
+	}
+	return " other than " + r.input.Change.RequestedBy
+}
+
+func (r *rotation) stillInWork() string {
+	if r.inWork == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d targets are in work", r.inWork)
+}
+
+func (r *rotation) failedTargets() string {
+	var failed []TargetRecord
+	for _, t := range r.result.Targets {
+		if t.Status == StatusFailed {
+			failed = append(failed, t)
+		}
+	}
+	return unverified(failed)
+}
+
+// show puts the progress into the workflow's current details, as Markdown.
+func (r *rotation) show(ctx workflow.Context) {
+	workflow.SetCurrentDetails(ctx, r.markdown())
+}
+
+func (r *rotation) markdown() string {
+	var b strings.Builder
+	p := r.progress()
+	fmt.Fprintf(&b, "**%s**: %s", cell(firstNonEmpty(r.result.ClusterName, r.input.ClusterID)), p.Phase)
+	for _, status := range slices.Sorted(maps.Keys(p.Counts)) {
+		fmt.Fprintf(&b, ", %d %s", p.Counts[status], status)
+	}
+	b.WriteString("\n\n")
+	if p.WaitingFor != "" {
+		fmt.Fprintf(&b, "Waiting for %s.\n\n", cell(p.WaitingFor))
+	}
+	if len(p.Targets) == 0 {
+		return b.String()
+	}
+	b.WriteString("| Target | Role | Status | Previous key | New key | Attempts | Remark |\n|---|---|---|---|---|---|---|\n")
+	rows := mostTelling(p.Targets)
+	for _, t := range rows {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %d | %s |\n", cell(t.Name), t.Role, t.Status, cell(t.PreviousKeyUUID), cell(t.NewKeyUUID), t.Attempts, cell(t.Remark()))
+	}
+	if more := len(p.Targets) - len(rows); more > 0 {
+		fmt.Fprintf(&b, "\nand %d more: the query `%s` has them all.\n", more, ProgressQuery)
+	}
+	return b.String()
+}
+
+// mostTelling picks the rows to show where there are too many: failed ones and
+// those in work before the rest, in the records' order.
+func mostTelling(records []TargetRecord) []TargetRecord {
+	if len(records) <= maxRowsShown {
+		return records
+	}
+	rank := map[string]int{StatusFailed: 0, StatusRotating: 1, StatusRotated: 1, StatusSkipped: 2, StatusPending: 3}
+	sorted := slices.Clone(records)
+	slices.SortStableFunc(sorted, func(a, b TargetRecord) int { return rankOf(rank, a) - rankOf(rank, b) })
+	return sorted[:maxRowsShown]
+}
+
+func rankOf(rank map[string]int, t TargetRecord) int {
+	if n, known := rank[t.Status]; known {
+		return n
+	}
+	return len(rank)
+}
+
+// Remark is what a person should know of a record besides its status and keys.
+func (t TargetRecord) Remark() string {
+	var remarks []string
+	if t.Error != nil {
+		remarks = append(remarks, t.Error.Type+": "+t.Error.Message)
+	}
+	if t.Ambiguous {
+		remarks = append(remarks, "a PUT's outcome was unknown and settled by reading")
+	}
+	if t.CarriedOver {
+		remarks = append(remarks, "verified by an earlier run")
+	}
+	return strings.Join(remarks, "; ")
+}
+
+// cell makes foreign text fit for a cell of a Markdown table.
+func cell(text string) string {
+	return strings.NewReplacer("|", `\|`, "\n", " ", "\r", " ", "<", "&lt;").Replace(text)
+}
+
+func firstNonEmpty(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

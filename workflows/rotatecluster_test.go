@@ -1,0 +1,365 @@
+package workflows_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/workflow"
+
+	"keyturn/activities"
+	"keyturn/testsuite/environment"
+	"keyturn/testsuite/simulator"
+	"keyturn/workflows"
+)
+
+func TestRotatesEveryTarget(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 11)
+	om.AddReplicaSet(project, "orders") // may legally share the display name
+	env := environment.New(t, om)
+
+	result, err := env.Rotate(environment.Input(cluster.ID))
+	require.NoError(t, err)
+
+	assert.Equal(t, workflows.OutcomeRotated, result.Outcome)
+	assert.Equal(t, "orders", result.ClusterName)
+	assert.Equal(t, "CHG0031337", result.Change.Ticket)
+	require.Len(t, result.Targets, 12)
+	assert.Equal(t, "orders-2", result.Targets[2].Name, "natural order")
+	assert.Equal(t, "orders-10", result.Targets[10].Name, "natural order")
+	assert.Equal(t, activities.RoleConfigServer, result.Targets[11].Role, "the config server last")
+	requireTrue(t, om, result.Targets)
+	for _, record := range result.Targets {
+		assert.Equal(t, workflows.StatusVerified, record.Status)
+		assert.Equal(t, 1, record.Attempts)
+		assert.False(t, record.Ambiguous)
+	}
+	p := env.Progress()
+	assert.Equal(t, workflows.PhaseDone, p.Phase)
+	assert.Equal(t, map[string]int{workflows.StatusVerified: 12}, p.Counts)
+}
+
+func TestRotatesAPlainReplicaSet(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	result, err := environment.New(t, om).Rotate(environment.Input(set.ID))
+	require.NoError(t, err)
+	require.Len(t, result.Targets, 1)
+	assert.Equal(t, activities.RoleReplicaSet, result.Targets[0].Role)
+	requireTrue(t, om, result.Targets)
+}
+
+func TestUndisturbedTargetCostsThreeRequests(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 8)
+	result, err := environment.New(t, om).Rotate(environment.Input(cluster.ID))
+	require.NoError(t, err)
+	ledger := om.Ledger()
+	for _, record := range result.Targets {
+		assert.Equal(t, 2, ledger.Count(http.MethodGet, record.ClusterID), record.Name)
+		assert.Equal(t, 1, ledger.Count(http.MethodPut, record.ClusterID), record.Name)
+	}
+}
+
+func TestEveryKeyIsReadBeforeTheFirstPut(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 120)
+	input := environment.Input(cluster.ID)
+	input.Concurrency = 32
+	_, err := environment.New(t, om).Rotate(input)
+	require.NoError(t, err)
+	read := map[string]bool{}
+	for _, request := range om.Ledger().Requests {
+		if request.Kind != simulator.KindKey || !request.Authenticated {
+			continue
+		}
+		if request.Method == http.MethodPut {
+			break
+		}
+		read[request.ClusterID] = true
+	}
+	assert.Len(t, read, 121)
+}
+
+// The canary goes alone, then as many as concurrency says are in work: shown by
+// a barrier that opens only when so many PUTs are under way at once.
+func TestCanaryGoesAloneThenConcurrencyHolds(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{Latency: 30 * time.Millisecond})
+	cluster := om.AddShardedCluster(project, "orders", 13)
+	input := environment.Input(cluster.ID)
+	input.Concurrency = 5
+	_, err := environment.New(t, om).Rotate(input)
+	require.NoError(t, err)
+	canary := cluster.ShardIDs[0]
+	touched := om.Ledger().Select(func(r simulator.Request) bool { return r.Kind == simulator.KindKey && r.Authenticated })
+	puts := slices.IndexFunc(touched, func(r simulator.Request) bool { return r.Method == http.MethodPut })
+	assert.Equal(t, []string{"PUT " + canary, "GET " + canary}, []string{
+		touched[puts].Method + " " + touched[puts].ClusterID, touched[puts+1].Method + " " + touched[puts+1].ClusterID,
+	})
+	inFlight := om.Ledger().MaxConcurrent(func(r simulator.Request) bool { return r.Method == http.MethodPut })
+	assert.Equal(t, 5, inFlight)
+}
+
+func TestDryRunChangesNothing(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 3)
+	input := environment.Input(cluster.ID)
+	input.DryRun, input.RequireApproval = true, true
+	result, err := environment.New(t, om).Rotate(input)
+	require.NoError(t, err)
+	assert.Equal(t, workflows.OutcomePlanned, result.Outcome)
+	for _, record := range result.Targets {
+		assert.Equal(t, workflows.StatusPlanned, record.Status)
+		assert.Equal(t, om.Key(record.ClusterID), record.PreviousKeyUUID)
+		assert.Empty(t, record.NewKeyUUID)
+	}
+	assert.Zero(t, om.Ledger().Count(http.MethodPut, ""))
+}
+
+func TestInvalidInputNamesEveryFault(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	long := strings.Repeat("x", 3000)
+	for name, c := range map[string]struct {
+		input any
+		names []string
+	}{
+		"nothing":          {map[string]any{}, []string{"projectId: is required", "clusterId: is required"}},
+		"malformed ids":    {map[string]any{"projectId": "../x", "clusterId": "5196E5B0E4B0FCA9CC88334Z"}, []string{"projectId:", "clusterId:"}},
+		"wrong types":      {map[string]any{"projectId": 7, "clusterId": []int{1}, "concurrency": "4", "dryRun": "yes", "settleTime": 30, "change": "x", "completed": map[string]any{}}, []string{"projectId: must be a string", "clusterId: must be a string", "concurrency: must be a whole number", "dryRun: must be true or false", "settleTime: must be a duration", "change: must be an object", "completed: must be a list"}},
+		"out of range":     {map[string]any{"concurrency": 65, "expectedTargets": -1, "onFailure": "panic", "retryTimeout": "-1s", "settleTime": "25h", "verifyTimeout": "0s", "holdTimeout": "9999h", "approvalTimeout": "0s", "connection": "../x"}, []string{"concurrency:", "expectedTargets:", "onFailure:", "retryTimeout:", "settleTime:", "verifyTimeout:", "holdTimeout:", "approvalTimeout:", "connection:"}},
+		"a fraction":       {map[string]any{"concurrency": 1.5}, []string{"concurrency: must be a whole number"}},
+		"unknown fields":   {map[string]any{"url": "http://x", "change": map[string]any{"tickets": "x"}}, []string{`"url": unknown field`, `change."tickets": unknown field`}},
+		"other spelling":   {map[string]any{"ProjectId": project}, []string{`"ProjectId": unknown field`}},
+		"hostile text":     {map[string]any{"change": map[string]any{"ticket": "a\x1b[31m", "reason": long}}, []string{"change.ticket: must not hold control", "change.reason: must have"}},
+		"faulty record":    {map[string]any{"completed": []any{map[string]any{"clusterId": "x", "status": "verified", "verifiedAt": "yesterday", "role": 1}}}, []string{"completed[0].clusterId:", "completed[0].newKeyUUID: is required", "completed[0].verifiedAt: must be a time", "completed[0].role: must be a string"}},
+		"a list":           {[]string{"x"}, []string{"input: must be an object"}},
+		"a number":         {7, []string{"input: must be an object"}},
+		"bytes":            {[]byte("{}"), []string{"input: must be one JSON object"}},
+		"not JSON":         {payload(`{"projectId":`), []string{"input: is not valid JSON"}},
+		"repeated field":   {payload(`{"projectId":"a","projectId":"b"}`), []string{"projectId: stands there twice"}},
+		"a megabyte":       {payload(`{"` + strings.Repeat("y", 1<<20) + `":1}`), []string{"unknown field"}},
+		"many wrong names": {payload(manyFields(500)), []string{"and 4"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := environment.New(t, om).Start("anything", c.input)
+			appErr := requireFailure(t, err, activities.ErrorInvalidInput)
+			for _, want := range c.names {
+				assert.Contains(t, appErr.Message(), want)
+			}
+			assert.Less(t, len(appErr.Message()), 4000)
+			assert.NotContains(t, appErr.Message(), "\x1b")
+		})
+	}
+	assert.Empty(t, om.Ledger().Requests)
+}
+
+func payload(text string) converter.RawValue {
+	p, err := converter.GetDefaultDataConverter().ToPayload(json.RawMessage("{}"))
+	if err != nil {
+		panic(err)
+	}
+	p.Data = []byte(text)
+	return converter.NewRawValue(p)
+}
+
+func manyFields(n int) string {
+	var fields []string
+	for i := range n {
+		fields = append(fields, fmt.Sprintf(`"f%d":1`, i))
+	}
+	return "{" + strings.Join(fields, ",") + "}"
+}
+
+func TestDefaultsAreTheContracts(t *testing.T) {
+	data, err := json.Marshal(workflows.DefaultRotateClusterInput())
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"connection":"default","projectId":"","clusterId":"","concurrency":4,"approvalTimeout":"72h0m0s",
+		"onFailure":"hold","holdTimeout":"168h0m0s","retryTimeout":"30m0s","settleTime":"30s","verifyTimeout":"15m0s"}`, string(data))
+}
+
+func TestTwoObjectsAreRefused(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	input := environment.Input(set.ID)
+	_, err := environment.New(t, om).Start(workflows.RotateClusterID("default", project, set.ID), input, map[string]any{"untouchedIn": "default-test-run-id"})
+	requireFailure(t, err, activities.ErrorInvalidInput)
+	assert.Empty(t, om.Ledger().Requests)
+}
+
+func TestHandsOverToTheOneID(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 2)
+	env := environment.New(t, om)
+	var child string
+	env.SetOnChildWorkflowStartedListener(func(info *workflow.Info, _ workflow.Context, _ converter.EncodedValues) {
+		child = info.WorkflowExecution.ID
+	})
+	input := environment.Input(cluster.ID)
+	input.ClusterID = strings.ToUpper(cluster.ID)
+	result, err := env.Start("a schedule's id", input)
+	require.NoError(t, err)
+	assert.Equal(t, "rotate-cluster:default:"+project+":"+cluster.ID, child, "no spelling goes round the lock")
+	requireTrue(t, om, result.Targets)
+}
+
+func TestHandOverReturnsTheFailureAsItIs(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 2)
+	om.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[1]))
+	_, err := environment.New(t, om).Start("a schedule's id", environment.Input(cluster.ID))
+	records := requireRecords(t, err, activities.ErrorPartialFailure)
+	assert.Len(t, records.Targets, 3)
+}
+
+func TestPermanentErrorsEndTheRotationAtOnce(t *testing.T) {
+	for errorType, c := range map[string]struct {
+		fault    func(id string) simulator.Fault
+		mentions string
+	}{
+		activities.ErrorUnauthorized:       {func(id string) simulator.Fault { return simulator.Unauthorized(http.MethodGet, id).Always() }, "USER_UNAUTHORIZED"},
+		activities.ErrorForbidden:          {func(id string) simulator.Fault { return simulator.AccessListRefusal(http.MethodGet, id).Always() }, "IP_ADDRESS_NOT_ON_ACCESS_LIST"},
+		activities.ErrorNotFound:           {simulator.KeyNotFound, "BACKUP_CONFIG_NOT_FOUND"},
+		activities.ErrorEncryptionOff:      {simulator.KeyMissing, "encrypt"},
+		activities.ErrorUnexpectedResponse: {func(id string) simulator.Fault { return simulator.KeyGarbage(id).Always() }, "JSON"},
+	} {
+		t.Run(errorType, func(t *testing.T) {
+			om := simulator.Start(t, simulator.Options{})
+			cluster := om.AddShardedCluster(project, "orders", 2)
+			om.Inject(c.fault(cluster.ShardIDs[1]).On(simulator.KindKey))
+			started := time.Now()
+			_, err := environment.New(t, om).Rotate(environment.Input(cluster.ID))
+			appErr := requireFailure(t, err, errorType)
+			assert.Contains(t, appErr.Message(), c.mentions)
+			assert.Contains(t, appErr.Message(), "GET /api/public/v1.0/")
+			assert.Less(t, time.Since(started), 5*time.Second)
+			assert.Empty(t, om.Ledger().Rotations)
+		})
+	}
+}
+
+func TestUnknownConnection(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	input := environment.Input(set.ID)
+	input.Connection = "emea"
+	_, err := environment.New(t, om).Rotate(input)
+	appErr := requireFailure(t, err, activities.ErrorUnknownConnection)
+	assert.Contains(t, appErr.Message(), `"emea"`)
+}
+
+func TestExpectedTargetsAreChecked(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 2)
+	input := environment.Input(cluster.ID)
+	input.ExpectedTargets = 4
+	_, err := environment.New(t, om).Rotate(input)
+	appErr := requireFailure(t, err, activities.ErrorUnexpectedTopology)
+	assert.Contains(t, appErr.Message(), "expectedTargets: 4 expected, but Ops Manager lists 3")
+	assert.Empty(t, om.Ledger().Rotations)
+
+	input.ExpectedTargets = 3
+	_, err = environment.New(t, om).Rotate(input)
+	require.NoError(t, err)
+}
+
+func TestFailureStopsOrContinues(t *testing.T) {
+	for onFailure, want := range map[string]map[string]string{
+		workflows.OnFailureStop:     {"orders-0": "verified", "orders-1": "failed", "orders-2": "pending", "orders-config": "pending"},
+		workflows.OnFailureContinue: {"orders-0": "verified", "orders-1": "failed", "orders-2": "verified", "orders-config": "verified"},
+	} {
+		t.Run(onFailure, func(t *testing.T) {
+			om := simulator.Start(t, simulator.Options{})
+			cluster := om.AddShardedCluster(project, "orders", 3)
+			om.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[1]))
+			input := environment.Input(cluster.ID)
+			input.OnFailure, input.Concurrency = onFailure, 1
+			_, err := environment.New(t, om).Rotate(input)
+			records := requireRecords(t, err, activities.ErrorPartialFailure)
+			assert.Equal(t, want, statuses(records.Targets))
+			assert.Equal(t, activities.ErrorForbidden, records.Targets[1].Error.Type)
+			requireTrue(t, om, records.Targets)
+		})
+	}
+}
+
+func TestFailedCanaryIsFollowedByAnother(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{Latency: 10 * time.Millisecond})
+	cluster := om.AddShardedCluster(project, "orders", 4)
+	om.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[0]))
+	input := environment.Input(cluster.ID)
+	input.OnFailure = workflows.OnFailureContinue
+	_, err := environment.New(t, om).Rotate(input)
+	records := requireRecords(t, err, activities.ErrorPartialFailure)
+	requireTrue(t, om, records.Targets)
+	puts := om.Ledger().Select(func(r simulator.Request) bool { return r.Method == http.MethodPut && r.Authenticated })
+	verified := om.Ledger().Select(func(r simulator.Request) bool {
+		return r.Method == http.MethodGet && r.Kind == simulator.KindKey && r.ClusterID == cluster.ShardIDs[1] && r.Authenticated
+	})
+	assert.Equal(t, cluster.ShardIDs[1], puts[1].ClusterID)
+	assert.True(t, puts[2].Start.After(verified[1].End), "the third starts when the second is verified")
+}
+
+func TestAcceptedButNeverChanging(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	om.Inject(simulator.PutUnchanging(set.ID))
+	_, err := environment.New(t, om).Rotate(environment.Input(set.ID))
+	records := requireRecords(t, err, activities.ErrorPartialFailure)
+	assert.Equal(t, activities.ErrorKeyUnchanged, records.Targets[0].Error.Type)
+	assert.Contains(t, records.Targets[0].Error.Message, "FCV")
+	assert.Equal(t, 1, om.Ledger().Count(http.MethodPut, set.ID))
+}
+
+func TestContinuesAsNewWithEveryRecord(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 5)
+	env := environment.New(t, om)
+	env.SetContinueAsNewSuggested(true)
+	input := environment.Input(cluster.ID)
+	_, err := env.Rotate(input)
+	var continued *workflow.ContinueAsNewError
+	require.ErrorAs(t, err, &continued)
+	assert.Empty(t, om.Ledger().Rotations)
+
+	var arguments []any
+	for _, p := range continued.Input.Payloads {
+		arguments = append(arguments, converter.NewRawValue(p))
+	}
+	next := environment.New(t, om)
+	next.SetContinuedExecutionRunID("default-test-run-id")
+	result, err := next.Start(workflows.RotateClusterID("default", project, cluster.ID), arguments...)
+	require.NoError(t, err)
+	requireTrue(t, om, result.Targets)
+	assert.Len(t, result.Targets, 6)
+	assert.Equal(t, 6, om.Ledger().Count(http.MethodPut, ""))
+}
+
+func TestCompletedTargetsAreReadAndNotRotatedAgain(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 3)
+	om.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[2]))
+	input := environment.Input(cluster.ID)
+	input.Concurrency = 1
+	_, err := environment.New(t, om).Rotate(input)
+	first := requireRecords(t, err, activities.ErrorPartialFailure)
+	om.SetKey(cluster.ShardIDs[1], "somebody-elses")
+
+	input.Completed = first.Targets
+	result, err := environment.New(t, om).Rotate(input)
+	require.NoError(t, err)
+	assert.True(t, result.Targets[0].CarriedOver)
+	assert.Equal(t, first.Targets[0].NewKeyUUID, result.Targets[0].NewKeyUUID)
+	assert.Equal(t, first.Targets[0].VerifiedAt, result.Targets[0].VerifiedAt)
+	assert.False(t, result.Targets[1].CarriedOver, "its key is another one now")
+	assert.Len(t, om.Ledger().Applied(cluster.ShardIDs[0]), 1)
+	assert.Len(t, om.Ledger().Applied(cluster.ShardIDs[1]), 2)
+	assert.Equal(t, "somebody-elses", result.Targets[1].PreviousKeyUUID)
+}

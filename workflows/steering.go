@@ -1,0 +1,235 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/workflow"
+)
+
+// ApproveRequest, and the like below, are the inputs of the updates. By is who
+// commands, and is required.
+type ApproveRequest struct {
+	By      string `json:"by"`
+	Comment string `json:"comment,omitempty"`
+}
+
+// ReasonRequest is the input of reject, pause, resume and abort.
+type ReasonRequest struct {
+	By     string `json:"by"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// RetryRequest names failed targets, by name or id; none = all failed ones.
+type RetryRequest struct {
+	By      string   `json:"by"`
+	Targets []string `json:"targets,omitempty"`
+}
+
+// SkipRequest names failed or pending targets, by name or id.
+type SkipRequest struct {
+	By      string   `json:"by"`
+	Targets []string `json:"targets"`
+	Reason  string   `json:"reason,omitempty"`
+}
+
+// command is an update: it is refused with a reason, or carried out at once.
+type command[R any] struct {
+	name  string
+	by    func(R) string
+	check func(R) error
+	apply func(workflow.Context, R)
+}
+
+// serve registers a command. Its request is decoded strictly, as an input is.
+func serve[R any](ctx workflow.Context, r *rotation, c command[R]) error {
+	parse := func(raw converter.RawValue) (R, error) {
+		var request R
+		var f faults
+		decodeStrictly(raw, &request, &f)
+		if len(f) == 0 {
+			if strings.TrimSpace(c.by(request)) == "" {
+				f.add("by", "is required")
+			}
+			f.checkText("by", c.by(request), maxName)
+		}
+		return request, f.err()
+	}
+	handler := func(ctx workflow.Context, raw converter.RawValue) (*Progress, error) {
+		request, err := parse(raw)
+		if err != nil {
+			return nil, err
+		}
+		c.apply(ctx, request)
+		workflow.GetLogger(ctx).Info("operator's command", "command", c.name, "by", c.by(request))
+		r.changed(ctx)
+		return r.progress(), nil
+	}
+	validator := func(_ workflow.Context, raw converter.RawValue) error {
+		request, err := parse(raw)
+		if err != nil {
+			return err
+		}
+		if r.phase == PhaseDone {
+			return errors.New("the rotation is over")
+		}
+		return c.check(request)
+	}
+	return workflow.SetUpdateHandlerWithOptions(ctx, c.name, handler, workflow.UpdateHandlerOptions{Validator: validator})
+}
+
+// serveOperators registers the query and the updates.
+func (r *rotation) serveOperators(ctx workflow.Context) error {
+	byReason := func(q ReasonRequest) string { return q.By }
+	return errors.Join(
+		workflow.SetQueryHandler(ctx, ProgressQuery, func() (*Progress, error) { return r.progress(), nil }),
+		serve(ctx, r, command[ApproveRequest]{ApproveUpdate, func(q ApproveRequest) string { return q.By }, r.checkApprove, r.approve}),
+		serve(ctx, r, command[ReasonRequest]{RejectUpdate, byReason, r.checkReject, r.reject}),
+		serve(ctx, r, command[ReasonRequest]{PauseUpdate, byReason, r.checkPause, r.pause}),
+		serve(ctx, r, command[ReasonRequest]{ResumeUpdate, byReason, r.checkResume, r.resume}),
+		serve(ctx, r, command[RetryRequest]{RetryUpdate, func(q RetryRequest) string { return q.By }, r.checkRetry, r.retry}),
+		serve(ctx, r, command[SkipRequest]{SkipUpdate, func(q SkipRequest) string { return q.By }, r.checkSkip, r.skip}),
+		serve(ctx, r, command[ReasonRequest]{AbortUpdate, byReason, r.checkAbort, r.abort}),
+	)
+}
+
+func (r *rotation) checkAwaiting() error {
+	if r.currentPhase() != PhaseAwaitingApproval {
+		return fmt.Errorf("the rotation does not wait for approval: it is %s", r.currentPhase())
+	}
+	return nil
+}
+
+func (r *rotation) checkApprove(q ApproveRequest) error {
+	if err := r.checkAwaiting(); err != nil {
+		return err
+	}
+	if samePerson(q.By, r.input.Change.RequestedBy) {
+		return fmt.Errorf("%s requested the rotation: somebody else must approve it", q.By)
+	}
+	return nil
+}
+
+func samePerson(a, b string) bool {
+	return strings.EqualFold(strings.TrimSpace(a), strings.TrimSpace(b))
+}
+
+func (r *rotation) approve(ctx workflow.Context, q ApproveRequest) {
+	r.result.Approval = &Approval{By: q.By, At: timestamp(ctx), Comment: q.Comment}
+}
+
+func (r *rotation) checkReject(ReasonRequest) error { return r.checkAwaiting() }
+
+func (r *rotation) reject(_ workflow.Context, q ReasonRequest) { r.rejected = &q }
+
+func (r *rotation) checkPause(ReasonRequest) error {
+	if r.steering.Paused != nil {
+		return errors.New("the rotation is paused already")
+	}
+	return r.checkNotAborting()
+}
+
+func (r *rotation) checkNotAborting() error {
+	if r.aborted != nil {
+		return errors.New("the rotation is being aborted")
+	}
+	return nil
+}
+
+func (r *rotation) pause(_ workflow.Context, q ReasonRequest) { r.steering.Paused = &q }
+
+func (r *rotation) checkResume(ReasonRequest) error {
+	if r.steering.Paused == nil {
+		return errors.New("the rotation is not paused")
+	}
+	return nil
+}
+
+func (r *rotation) resume(workflow.Context, ReasonRequest) { r.steering.Paused = nil }
+
+func (r *rotation) checkRetry(q RetryRequest) error {
+	if err := r.checkNotAborting(); err != nil {
+		return err
+	}
+	if len(q.Targets) == 0 && r.count(StatusFailed) == 0 {
+		return errors.New("no target has failed")
+	}
+	return r.checkTargets(q.Targets, StatusFailed)
+}
+
+func (r *rotation) retry(ctx workflow.Context, q RetryRequest) {
+	for _, t := range r.chosen(q.Targets, StatusFailed) {
+		if t.Error != nil && keyIsUnchanged(t.Error) {
+			t.RotatedAt = nil // that PUT came to nothing
+		}
+		t.Status, t.Error = StatusPending, nil
+	}
+}
+
+func (r *rotation) checkSkip(q SkipRequest) error {
+	if len(q.Targets) == 0 {
+		return errors.New("targets: name the targets to skip")
+	}
+	if err := r.checkNotAborting(); err != nil {
+		return err
+	}
+	return r.checkTargets(q.Targets, StatusFailed, StatusPending)
+}
+
+func (r *rotation) skip(_ workflow.Context, q SkipRequest) {
+	for _, t := range r.chosen(q.Targets, StatusFailed, StatusPending) {
+		text := "skipped by " + q.By
+		if q.Reason != "" {
+			text += ": " + q.Reason
+		}
+		if t.Error != nil {
+			text += " (it had failed: " + t.Error.Type + ": " + t.Error.Message + ")"
+		}
+		t.Status, t.Error = StatusSkipped, &TargetError{Type: skippedType, Message: text}
+	}
+}
+
+// skippedType is the error type in the record of a skipped target.
+const skippedType = "Skipped"
+
+func (r *rotation) checkAbort(ReasonRequest) error { return r.checkNotAborting() }
+
+func (r *rotation) abort(_ workflow.Context, q ReasonRequest) {
+	r.aborted = &q
+	r.cancelWork()
+}
+
+// chosen are the targets of these statuses that are named; all, if none is.
+func (r *rotation) chosen(names []string, statuses ...string) []*TargetRecord {
+	var targets []*TargetRecord
+	for i := range r.result.Targets {
+		t := &r.result.Targets[i]
+		if slices.Contains(statuses, t.Status) && (len(names) == 0 || isNamed(t, names)) {
+			targets = append(targets, t)
+		}
+	}
+	return targets
+}
+
+func isNamed(t *TargetRecord, names []string) bool {
+	return slices.Contains(names, t.Name) || slices.Contains(names, t.ClusterID)
+}
+
+// checkTargets refuses a name that fits no target of these statuses.
+func (r *rotation) checkTargets(names []string, statuses ...string) error {
+	for _, name := range names {
+		if len(r.chosen([]string{name}, statuses...)) > 0 {
+			continue
+		}
+		for i := range r.result.Targets {
+			if t := &r.result.Targets[i]; isNamed(t, []string{name}) {
+				return fmt.Errorf("targets: %s is %s, not %s", t.Name, t.Status, strings.Join(statuses, " or "))
+			}
+		}
+		return fmt.Errorf("targets: there is no %.*q", maxFieldTold, name)
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package workflows
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"go.temporal.io/sdk/converter"
+
+	"keyturn/activities"
+)
+
+// faults collects all that is wrong with an input, each with its field, so that
+// a caller mends it in one go.
+type faults []string
+
+const (
+	maxFaultsTold = 20
+	maxFieldTold  = 60 // characters of a field's name that somebody made up
+)
+
+func (f *faults) add(field, format string, args ...any) {
+	if field == "" {
+		field = "input"
+	}
+	*f = append(*f, field+": "+fmt.Sprintf(format, args...))
+}
+
+func (f faults) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	told := f[:min(len(f), maxFaultsTold)]
+	text := strings.Join(told, "; ")
+	if more := len(f) - len(told); more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return failure(activities.ErrorInvalidInput, nil, "%s", text)
+}
+
+// jsonOf gives a payload's JSON; no payload at all is an empty object.
+func jsonOf(raw converter.RawValue) (json.RawMessage, error) {
+	payload := raw.Payload()
+	if payload == nil {
+		return json.RawMessage("{}"), nil
+	}
+	switch encoding := string(payload.GetMetadata()[converter.MetadataEncoding]); encoding {
+	case converter.MetadataEncodingJSON:
+		return payload.GetData(), nil
+	case converter.MetadataEncodingNil:
+		return json.RawMessage("{}"), nil
+	default:
+		return nil, fmt.Errorf("must be one JSON object, not %.60q", encoding)
+	}
+}
+
+// decodeStrictly fills the struct that into points to. Unlike encoding/json it
+// names every fault, refuses unknown and repeated fields, and takes names by
+// their exact spelling; null is a field left out.
+func decodeStrictly(raw converter.RawValue, into any, f *faults) {
+	data, err := jsonOf(raw)
+	if err != nil {
+		f.add("", "%v", err)
+		return
+	}
+	if !json.Valid(data) {
+		f.add("", "is not valid JSON")
+		return
+	}
+	decodeValue(data, reflect.ValueOf(into).Elem(), "", f)
+}
+
+func decodeValue(data json.RawMessage, into reflect.Value, path string, f *faults) {
+	data = bytes.TrimSpace(data)
+	if string(data) == "null" {
+		return
+	}
+	if own, ok := into.Addr().Interface().(json.Unmarshaler); ok {
+		if err := own.UnmarshalJSON(data); err != nil {
+			f.add(path, "%s", expectation(into.Type()))
+		}
+		return
+	}
+	switch into.Kind() {
+	case reflect.Struct:
+		decodeObject(data, into, path, f)
+	case reflect.Slice:
+		decodeArray(data, into, path, f)
+	case reflect.Pointer:
+		value := reflect.New(into.Type().Elem())
+		decodeValue(data, value.Elem(), path, f)
+		into.Set(value)
+	default:
+		if err := json.Unmarshal(data, into.Addr().Interface()); err != nil {
+			f.add(path, "%s", expectation(into.Type()))
+		}
+	}
+}
+
+func expectation(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[Duration]():
+		return `must be a duration, as a string such as "15m"`
+	case t.Kind() == reflect.Int:
+		return "must be a whole number"
+	case t.Kind() == reflect.Bool:
+		return "must be true or false"
+	case t.Kind() == reflect.String:
+		return "must be a string"
+	default:
+		return "must be a time in RFC 3339"
+	}
+}
+
+func decodeArray(data json.RawMessage, into reflect.Value, path string, f *faults) {
+	var items []json.RawMessage
+	if json.Unmarshal(data, &items) != nil {
+		f.add(path, "must be a list")
+		return
+	}
+	into.Set(reflect.MakeSlice(into.Type(), len(items), len(items)))
+	for i, item := range items {
+		decodeValue(item, into.Index(i), fmt.Sprintf("%s[%d]", path, i), f)
+	}
+}
+
+func decodeObject(data json.RawMessage, into reflect.Value, path string, f *faults) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+		f.add(path, "must be an object")
+		return
+	}
+	fields := fieldsOf(into)
+	seen := map[string]bool{}
+	for decoder.More() {
+		token, _ := decoder.Token() // the whole is valid JSON: this is a name
+		name, _ := token.(string)
+		var value json.RawMessage
+		if decoder.Decode(&value) != nil {
+			return
+		}
+		field, known := fields[name]
+		switch {
+		case !known:
+			f.add(join(path, fmt.Sprintf("%.*q", maxFieldTold, name)), "unknown field")
+		case seen[name]:
+			f.add(join(path, name), "stands there twice")
+		default:
+			seen[name] = true
+			decodeValue(value, field, join(path, name), f)
+		}
+	}
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// fieldsOf finds a struct's fields by their JSON names, embedded ones included.
+func fieldsOf(into reflect.Value) map[string]reflect.Value {
+	fields := map[string]reflect.Value{}
+	for i := range into.NumField() {
+		field := into.Type().Field(i)
+		if field.Anonymous {
+			for name, value := range fieldsOf(into.Field(i)) {
+				fields[name] = value
+			}
+			continue
+		}
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		fields[name] = into.Field(i)
+	}
+	return fields
+}
+
+func indexed(list string, i int, name string) string { return fmt.Sprintf("%s[%d].%s", list, i, name) }
