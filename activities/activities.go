@@ -28,6 +28,8 @@ type Activities struct {
 	// Heartbeat records a heartbeat and tells whether Temporal has it; nil =
 	// through the client of the worker that runs the activity.
 	Heartbeat func(ctx context.Context, taskToken []byte, details any) error
+
+	unison unison
 }
 
 func (a *Activities) heartbeat() func(ctx context.Context, taskToken []byte, details any) error {
@@ -83,5 +85,6 @@ func (a *Activities) begin(ctx context.Context, scope Scope) (*attempt, error) {
 	}
 	at := newAttempt(ctx, client, scope)
 	at.recordHeartbeat = a.heartbeat()
+	at.inUnison = a.unison.enter(activity.GetInfo(ctx).WorkflowExecution.RunID)
 	return at, nil
 }

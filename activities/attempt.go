@@ -59,6 +59,7 @@ type attempt struct {
 	mu    sync.Mutex
 	notes notes
 
+	inUnison      func(context.Context)
 	stopHeartbeat chan struct{}
 	heartbeatDone chan struct{}
 }
@@ -81,6 +82,7 @@ func newAttempt(ctx context.Context, client *opsmanager.Client, scope Scope) *at
 
 // end stops the heartbeat. The notes are then the SDK's to deliver.
 func (at *attempt) end() {
+	at.inUnison(at.ctx)
 	close(at.stopHeartbeat)
 	<-at.heartbeatDone
 }

@@ -38,7 +38,7 @@ func requireTrue(t *testing.T, om *simulator.Server, records []workflows.TargetR
 	require.NoError(t, environment.CheckRecords(om.Ledger(), records))
 }
 
-func statuses(records []workflows.TargetRecord) map[string]string {
+func statusesOf(records []workflows.TargetRecord) map[string]string {
 	found := map[string]string{}
 	for _, record := range records {
 		found[record.Name] = record.Status

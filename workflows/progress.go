@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -100,13 +99,15 @@ func (r *rotation) show(ctx workflow.Context) {
 func (r *rotation) markdown() string {
 	var b strings.Builder
 	p := r.progress()
-	fmt.Fprintf(&b, "**%s**: %s", cell(firstNonEmpty(r.result.ClusterName, r.input.ClusterID)), p.Phase)
-	for _, status := range slices.Sorted(maps.Keys(p.Counts)) {
-		fmt.Fprintf(&b, ", %d %s", p.Counts[status], status)
+	write(&b, "**%s**: %s", cell(firstNonEmpty(r.result.ClusterName, r.input.ClusterID)), p.Phase)
+	for _, status := range statuses {
+		if n := p.Counts[status]; n > 0 {
+			write(&b, ", %d %s", n, status)
+		}
 	}
 	b.WriteString("\n\n")
 	if p.WaitingFor != "" {
-		fmt.Fprintf(&b, "Waiting for %s.\n\n", cell(p.WaitingFor))
+		write(&b, "Waiting for %s.\n\n", cell(p.WaitingFor))
 	}
 	if len(p.Targets) == 0 {
 		return b.String()
@@ -114,12 +115,17 @@ func (r *rotation) markdown() string {
 	b.WriteString("| Target | Role | Status | Previous key | New key | Attempts | Remark |\n|---|---|---|---|---|---|---|\n")
 	rows := mostTelling(p.Targets)
 	for _, t := range rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %d | %s |\n", cell(t.Name), t.Role, t.Status, cell(t.PreviousKeyUUID), cell(t.NewKeyUUID), t.Attempts, cell(t.Remark()))
+		write(&b, "| %s | %s | %s | %s | %s | %d | %s |\n", cell(t.Name), t.Role, t.Status, cell(t.PreviousKeyUUID), cell(t.NewKeyUUID), t.Attempts, cell(t.Remark()))
 	}
 	if more := len(p.Targets) - len(rows); more > 0 {
-		fmt.Fprintf(&b, "\nand %d more: the query `%s` has them all.\n", more, ProgressQuery)
+		write(&b, "\nand %d more: the query `%s` has them all.\n", more, ProgressQuery)
 	}
 	return b.String()
+}
+
+// write is fmt.Fprintf in the form that workflowcheck knows to be deterministic.
+func write(b *strings.Builder, format string, args ...any) {
+	b.WriteString(fmt.Sprintf(format, args...))
 }
 
 // mostTelling picks the rows to show where there are too many: failed ones and

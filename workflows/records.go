@@ -30,6 +30,9 @@ const (
 	StatusFailed   = "failed"
 )
 
+// statuses in the order of a target's way.
+var statuses = []string{StatusPending, StatusPlanned, StatusRotating, StatusRotated, StatusVerified, StatusSkipped, StatusFailed}
+
 // Phases of a rotation.
 const (
 	PhaseListing          = "listing"

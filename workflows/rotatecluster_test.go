@@ -283,7 +283,7 @@ func TestFailureStopsOrContinues(t *testing.T) {
 			input.OnFailure, input.Concurrency = onFailure, 1
 			_, err := environment.New(t, om).Rotate(input)
 			records := requireRecords(t, err, activities.ErrorPartialFailure)
-			assert.Equal(t, want, statuses(records.Targets))
+			assert.Equal(t, want, statusesOf(records.Targets))
 			assert.Equal(t, activities.ErrorForbidden, records.Targets[1].Error.Type)
 			requireTrue(t, om, records.Targets)
 		})

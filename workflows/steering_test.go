@@ -122,7 +122,7 @@ func TestHeldRotationGoesOnAfterSkip(t *testing.T) {
 	result, err := env.Rotate(input)
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeRotatedWithSkips, result.Outcome)
-	assert.Equal(t, map[string]string{"orders-0": "verified", "orders-1": "skipped", "orders-2": "skipped", "orders-config": "verified"}, statuses(result.Targets))
+	assert.Equal(t, map[string]string{"orders-0": "verified", "orders-1": "skipped", "orders-2": "skipped", "orders-config": "verified"}, statusesOf(result.Targets))
 	assert.Contains(t, result.Targets[1].Error.Message, "skipped by lee: decommissioned")
 	assert.Contains(t, result.Targets[1].Error.Message, "Forbidden")
 	requireTrue(t, env.OM, result.Targets)
@@ -135,7 +135,7 @@ func TestHeldRotationIsAborted(t *testing.T) {
 	})
 	_, err := env.Rotate(input)
 	records := requireRecords(t, err, activities.ErrorAborted)
-	assert.Equal(t, map[string]string{"orders-0": "verified", "orders-1": "failed", "orders-2": "pending", "orders-config": "pending"}, statuses(records.Targets))
+	assert.Equal(t, map[string]string{"orders-0": "verified", "orders-1": "failed", "orders-2": "pending", "orders-config": "pending"}, statusesOf(records.Targets))
 	requireTrue(t, env.OM, records.Targets)
 }
 

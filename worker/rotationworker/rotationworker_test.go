@@ -1,0 +1,82 @@
+package rotationworker_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	sdkworker "go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"keyturn/activities"
+	"keyturn/testsuite/temporalserver"
+	"keyturn/worker/rotationworker"
+)
+
+func TestMain(m *testing.M) {
+	temporalserver.Main(m)
+}
+
+// TestStopWaitsForAnActivityUnderWay is about what keeps a PUT's answer from
+// being lost: an activity neither loses its context nor its result to a Stop.
+func TestStopWaitsForAnActivityUnderWay(t *testing.T) {
+	const taskQueue = "stop-waits"
+	temporal := temporalserver.Shared(t).NewClient(t)
+	begun, finish := make(chan struct{}), make(chan struct{})
+	worker := rotationworker.New(temporal, taskQueue, &activities.Activities{})
+	worker.RegisterActivityWithOptions(func(ctx context.Context) (string, error) {
+		close(begun)
+		<-finish
+		return "answered", ctx.Err()
+	}, activity.RegisterOptions{Name: "Slow"})
+	worker.RegisterWorkflowWithOptions(callSlow, workflow.RegisterOptions{Name: "CallSlow"})
+	if err := worker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	started, err := temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: taskQueue}, "CallSlow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	stopped := make(chan struct{})
+	go func() {
+		worker.Stop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+		t.Fatal("Stop did not wait for the activity")
+	case <-time.After(time.Second):
+	}
+	close(finish)
+	<-stopped
+
+	// Another worker finds the activity's result in the history.
+	other := rotationworker.New(temporal, taskQueue, &activities.Activities{})
+	other.RegisterWorkflowWithOptions(callSlow, workflow.RegisterOptions{Name: "CallSlow"})
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer other.Stop()
+	var result string
+	if err := started.Get(t.Context(), &result); err != nil || result != "answered" {
+		t.Errorf("got %q, %v; want the activity's result", result, err)
+	}
+}
+
+func callSlow(ctx workflow.Context) (result string, err error) {
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
+	err = workflow.ExecuteActivity(ctx, "Slow").Get(ctx, &result)
+	return result, err
+}
+
+func TestAdjustChangesTheProductionOptions(t *testing.T) {
+	temporal := temporalserver.Shared(t).NewClient(t)
+	var seen sdkworker.Options
+	rotationworker.New(temporal, "adjusted", &activities.Activities{}, func(options *sdkworker.Options) { seen = *options })
+	if !seen.DisableRegistrationAliasing || seen.WorkerStopTimeout != rotationworker.StopTimeout || seen.MaxConcurrentActivityTaskPollers < 8 {
+		t.Errorf("got %+v, want production's options to change", seen)
+	}
+}
