@@ -1,0 +1,39 @@
+package endtoend
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/stretchr/testify/require"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/temporalproto"
+	"go.temporal.io/sdk/client"
+)
+
+// histories is where the tests' histories are kept as golden ones of a release,
+// for the package replay:
+//
+//	go test ./testsuite/endtoend -histories "$PWD/testsuite/replay/testdata/VERSION"
+var histories = flag.String("histories", "", "folder that the histories of the tests' rotations are written to")
+
+// identity says which host and process did something, which is nobody's
+// business later.
+var identity = regexp.MustCompile(`"identity": *"[^"]*"`)
+
+// keep writes a closed run's history, named after its test, if that is asked
+// for.
+func (s stage) keep(run client.WorkflowRun) {
+	s.Helper()
+	if *histories == "" {
+		return
+	}
+	data, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(&historypb.History{Events: s.history(run)})
+	require.NoError(s, err)
+	data = identity.ReplaceAll(data, []byte(`"identity": "keyturn"`))
+	require.NoError(s, os.MkdirAll(*histories, 0o755))
+	name := strings.ReplaceAll(strings.TrimPrefix(s.Name(), "Test"), "/", "-")
+	require.NoError(s, os.WriteFile(filepath.Join(*histories, name+".json"), data, 0o644))
+}
