@@ -48,11 +48,7 @@ var keyOfField = map[string]string{
 	"RequestsPerSecond": requestsPerSecondKey, "MaxInFlight": maxInFlightKey,
 }
 
-// A connection's name is a part of workflow ids.
-var (
-	connectionName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	bareKey        = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
-)
+var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
 
 // connection is an Ops Manager that this worker may talk to.
 type connection struct {
@@ -158,8 +154,8 @@ func fileConnections(env environment) (map[string]rawConnection, error) {
 		label := func(key string) string { return inFile(connectionsTable, name, key) }
 		values, isTable := tables[name].(map[string]any)
 		switch {
-		case !connectionName.MatchString(name):
-			return nil, wrong(label(""), "a connection's name is 1 to 64 of A-Z, a-z, 0-9, _ and -")
+		case !workflows.ValidConnection(name):
+			return nil, wrong(label(""), "a connection's name %s", workflows.ConnectionRule)
 		case !isTable:
 			return nil, wrong(label(""), "must be a table, [connections.%s]", name)
 		}

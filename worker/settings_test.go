@@ -149,10 +149,10 @@ func TestWrongConnectionsFileIsNamedInOneLine(t *testing.T) {
 		"key in capitals":       {"[connections.emea]\nURL = \"https://emea.example.net\"\n", "connections.emea.URL: unknown key: it must be one of " + keys},
 		"quoted unknown key":    {"[connections.emea]\n\"two\\nlines\" = 2\n", `connections.emea."two\nlines": unknown key: it must be one of ` + keys},
 		"table in a connection": {"[connections.emea.url]\nx = 1\n", `connections.emea.url: must be a text, as in "text"`},
-		"name with a colon":     {"[connections.\"emea:1\"]\n" + whole, `connections."emea:1": a connection's name is 1 to 64 of A-Z, a-z, 0-9, _ and -`},
+		"name with a colon":     {"[connections.\"emea:1\"]\n" + whole, `connections."emea:1": a connection's name must be 1 to 64 letters, digits, - or _`},
 		"name too long": {
 			"[connections." + strings.Repeat("n", 65) + "]\n" + whole,
-			"connections." + strings.Repeat("n", 65) + ": a connection's name is 1 to 64 of A-Z, a-z, 0-9, _ and -",
+			"connections." + strings.Repeat("n", 65) + ": a connection's name must be 1 to 64 letters, digits, - or _",
 		},
 		"default twice":      {"[connections.default]\n" + whole, "connections.default: this connection is also set by OPS_MANAGER_* variables: one of the two must go"},
 		"no address":         {"[connections.emea]\npublic_key = \"a\"\n", "connections.emea.url: is missing"},

@@ -98,11 +98,18 @@ func parseRotateClusterInput(raw converter.RawValue) (RotateClusterInput, error)
 	return input, f.err()
 }
 
+// ValidConnection tells whether a name can be a connection's: it becomes a part
+// of a workflow's id.
+func ValidConnection(name string) bool { return connectionName.MatchString(name) }
+
+// ConnectionRule says in words what ValidConnection asks for.
+const ConnectionRule = "must be 1 to 64 letters, digits, - or _"
+
 var connectionName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func (in RotateClusterInput) validate(f *faults) {
-	if !connectionName.MatchString(in.Connection) {
-		f.add("connection", "must be 1 to 64 letters, digits, - or _")
+	if !ValidConnection(in.Connection) {
+		f.add("connection", ConnectionRule)
 	}
 	f.checkID("projectId", in.ProjectID)
 	f.checkID("clusterId", in.ClusterID)
