@@ -197,10 +197,12 @@ func (at *attempt) lastFailure(err *opsmanager.Error, why string) error {
 }
 
 func (at *attempt) failureDetails(err *opsmanager.Error) FailureDetails {
+	known := at.currentNotes()
 	return FailureDetails{
-		ErrorCode: err.ErrorCode,
-		Ambiguous: at.currentNotes().Ambiguous,
-		Attempts:  int(activity.GetInfo(at.ctx).Attempt),
+		ErrorCode:  err.ErrorCode,
+		Ambiguous:  known.Ambiguous,
+		PutRefused: known.PutRefused,
+		Attempts:   int(activity.GetInfo(at.ctx).Attempt),
 	}
 }
 

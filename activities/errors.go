@@ -41,6 +41,8 @@ type FailureDetails struct {
 	ErrorCode string `json:"errorCode,omitempty"`
 	// Ambiguous: a PUT's outcome was unknown at some point.
 	Ambiguous bool `json:"ambiguous,omitempty"`
+	// PutRefused: no PUT of this activity can have taken effect.
+	PutRefused bool `json:"putRefused,omitempty"`
 	// Attempts made of the activity.
 	Attempts int `json:"attempts,omitempty"`
 }

@@ -19,6 +19,9 @@ type RotateKeyInput struct {
 	// UntouchedIn is the run of the workflow that vouches that no PUT has been
 	// sent for this target before; empty = nobody does.
 	UntouchedIn string `json:"untouchedIn,omitempty"`
+	// RefusedIn is the run that vouches for less: that a PUT has been sent,
+	// and none can have taken effect.
+	RefusedIn string `json:"refusedIn,omitempty"`
 	// SettleTime is how long the key must keep its old id, after a PUT of
 	// unknown outcome, before another PUT.
 	SettleTime Duration `json:"settleTime"`
@@ -52,7 +55,7 @@ func (a *Activities) RotateKey(ctx context.Context, in RotateKeyInput) (RotateKe
 		return RotateKeyResult{}, err
 	}
 	defer at.end()
-	if !provablyFirst(ctx, in) {
+	if !vouchedFor(ctx, in.UntouchedIn) {
 		rotated, err := at.settleEarlierPut(ctx, in)
 		if err != nil {
 			return RotateKeyResult{}, at.failure(err)
@@ -64,16 +67,16 @@ func (a *Activities) RotateKey(ctx context.Context, in RotateKeyInput) (RotateKe
 	return at.put(ctx, in)
 }
 
-// provablyFirst tells whether no PUT can have been sent before. The attempt's
-// number alone does not: resetting an activity sets it back to 1. But an
-// attempt that sent a PUT ends for the server only by completing, or by its
-// heartbeat timing out; so an attempt that starts sooner after the scheduling
-// than that is the first.
-func provablyFirst(ctx context.Context, in RotateKeyInput) bool {
+// vouchedFor tells whether what a run vouches for still holds: that this attempt
+// is that run's, and the first. The attempt's number alone does not tell:
+// resetting an activity sets it back to 1. But an attempt that sent a PUT ends
+// for the server only by completing, or by its heartbeat timing out; so an
+// attempt that starts sooner after the scheduling than that is the first.
+func vouchedFor(ctx context.Context, run string) bool {
 	info := activity.GetInfo(ctx)
-	return info.Attempt == 1 &&
+	return run != "" && run == info.WorkflowExecution.RunID &&
+		info.Attempt == 1 &&
 		!activity.HasHeartbeatDetails(ctx) &&
-		in.UntouchedIn != "" && in.UntouchedIn == info.WorkflowExecution.RunID &&
 		info.StartedTime.Sub(info.ScheduledTime) < info.HeartbeatTimeout
 }
 
@@ -81,7 +84,7 @@ func provablyFirst(ctx context.Context, in RotateKeyInput) bool {
 // run has taken effect.
 func (at *attempt) settleEarlierPut(ctx context.Context, in RotateKeyInput) (rotated bool, err error) {
 	settleTime := in.SettleTime.Std()
-	if at.putRefusedBefore {
+	if at.putRefusedBefore || vouchedFor(ctx, in.RefusedIn) {
 		settleTime = 0
 	}
 	return at.settle(ctx, in, settleTime)

@@ -30,6 +30,10 @@ func (r *rotation) currentPhase() string {
 	switch {
 	case r.phase == PhaseDone:
 		return PhaseDone
+	case r.phase == PhaseAwaitingApproval && r.rejected != nil:
+		return PhaseDone
+	case r.phase == PhaseAwaitingApproval && r.result.Approval != nil:
+		return PhaseReading
 	case r.phase == PhaseRotating && r.steering.Paused != nil:
 		return PhasePaused
 	case r.phase == PhaseRotating && r.isHeld():
@@ -53,7 +57,7 @@ func (r *rotation) waitingFor() string {
 	case phase == PhaseDone:
 		return ""
 	case r.aborted != nil:
-		return fmt.Sprintf("the %d targets in work to finish; then the rotation ends, aborted by %s", r.inWork, r.aborted.By)
+		return fmt.Sprintf("%s to finish; then the rotation ends, aborted by %s", r.targetsInWork(), r.aborted.By)
 	case phase == PhasePaused:
 		return fmt.Sprintf("somebody to resume it: paused by %s (%s)%s", r.steering.Paused.By, orNoReason(r.steering.Paused.Reason), r.stillInWork())
 	case phase == PhaseAwaitingApproval:
@@ -61,7 +65,7 @@ func (r *rotation) waitingFor() string {
 	case phase == PhaseHeld:
 		return fmt.Sprintf("an operator to retry, skip or abort, until %s: %s", r.steering.HeldUntil.Format(time.RFC3339), r.failedTargets())
 	case phase == PhaseRotating && r.failureStops():
-		return fmt.Sprintf("the %d targets in work to finish: no other is started after the failure of %s", r.inWork, r.failedTargets())
+		return fmt.Sprintf("%s to finish: no other is started after the failure of %s", r.targetsInWork(), r.failedTargets())
 	default:
 		return "Ops Manager" + r.stillInWork()
 	}
@@ -78,7 +82,14 @@ func (r *rotation) stillInWork() string {
 	if r.inWork == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; %d targets are in work", r.inWork)
+	return "; " + r.targetsInWork()
+}
+
+func (r *rotation) targetsInWork() string {
+	if r.inWork == 1 {
+		return "1 target in work"
+	}
+	return fmt.Sprintf("%d targets in work", r.inWork)
 }
 
 func (r *rotation) failedTargets() string {
@@ -112,15 +123,27 @@ func (r *rotation) markdown() string {
 	if len(p.Targets) == 0 {
 		return b.String()
 	}
-	b.WriteString("| Target | Role | Status | Previous key | New key | Attempts | Remark |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("| Target | Status | Previous key | New key |\n|---|---|---|---|\n")
 	rows := mostTelling(p.Targets)
 	for _, t := range rows {
-		write(&b, "| %s | %s | %s | %s | %s | %d | %s |\n", cell(t.Name), t.Role, t.Status, cell(t.PreviousKeyUUID), cell(t.NewKeyUUID), t.Attempts, cell(t.Remark()))
+		write(&b, "| %s | %s | %s | %s |\n", cell(t.Name), t.Status, cell(t.PreviousKeyUUID), cell(t.NewKeyUUID))
 	}
 	if more := len(p.Targets) - len(rows); more > 0 {
 		write(&b, "\nand %d more: the query `%s` has them all.\n", more, ProgressQuery)
 	}
+	writeRemarks(&b, rows)
 	return b.String()
+}
+
+// writeRemarks stands below the table, whose half of the Web UI's page is
+// narrow.
+func writeRemarks(b *strings.Builder, records []TargetRecord) {
+	b.WriteString("\n")
+	for _, t := range records {
+		if remark := t.Remark(); remark != "" {
+			write(b, "- **%s**: %s\n", cell(t.Name), cell(remark))
+		}
+	}
 }
 
 // write is fmt.Fprintf in the form that workflowcheck knows to be deterministic.

@@ -110,7 +110,7 @@ func (r *rotation) awaitChange(ctx workflow.Context) error {
 	}
 	r.show(ctx)
 	left := max(r.steering.HeldUntil.Sub(workflow.Now(ctx)), 0)
-	inTime, err := workflow.AwaitWithTimeout(ctx, left, changed)
+	inTime, err := awaitWithin(ctx, left, "held: waits for an operator", changed)
 	if err != nil {
 		return err
 	}
@@ -165,6 +165,7 @@ func (r *rotation) rotateKey(ctx workflow.Context, t *TargetRecord) error {
 			details := failureDetailsOf(err)
 			t.Ambiguous = t.Ambiguous || details.Ambiguous
 			t.Attempts += max(details.Attempts, 1)
+			r.refused[t.ClusterID] = details.PutRefused
 			return err
 		}
 		t.Ambiguous = t.Ambiguous || rotated.Ambiguous
@@ -177,14 +178,19 @@ func (r *rotation) rotateKey(ctx workflow.Context, t *TargetRecord) error {
 	}
 }
 
-// rotateKeyInput vouches for a target only before its first attempt.
+// rotateKeyInput vouches for a target before its first attempt, and for less
+// after one whose PUT was refused.
 func (r *rotation) rotateKeyInput(t *TargetRecord) activities.RotateKeyInput {
 	input := activities.RotateKeyInput{
 		Scope: r.scope(), ClusterID: t.ClusterID, PreviousKeyUUID: t.PreviousKeyUUID, SettleTime: r.input.SettleTime,
 	}
-	if t.Attempts == 0 {
+	switch {
+	case t.Attempts == 0:
 		input.UntouchedIn = r.untouchedIn
+	case r.refused[t.ClusterID]:
+		input.RefusedIn = r.untouchedIn
 	}
+	r.refused[t.ClusterID] = false
 	return input
 }
 

@@ -99,7 +99,10 @@ type rotation struct {
 	phase string
 	// untouchedIn: see carriedState.
 	untouchedIn string
-	continued   bool
+	// refused are the targets, by id, whose last PUT is known to have been
+	// refused.
+	refused   map[string]bool
+	continued bool
 
 	rejected *ReasonRequest
 	aborted  *ReasonRequest
@@ -114,8 +117,9 @@ type rotation struct {
 
 func newRotation(ctx workflow.Context, input RotateClusterInput, carried *carriedState) *rotation {
 	r := &rotation{
-		input: input,
-		phase: PhaseListing,
+		input:   input,
+		phase:   PhaseListing,
+		refused: map[string]bool{},
 		result: RotateClusterResult{
 			Connection: input.Connection, ProjectID: input.ProjectID, ClusterID: input.ClusterID,
 			StartedAt: timestamp(ctx), Change: input.Change, Targets: []TargetRecord{},
@@ -307,7 +311,7 @@ func (r *rotation) awaitApproval(ctx workflow.Context, deadline time.Time) error
 	r.enter(ctx, PhaseAwaitingApproval)
 	decided := func() bool { return r.result.Approval != nil || r.rejected != nil }
 	left := max(deadline.Sub(workflow.Now(ctx)), 0)
-	inTime, err := workflow.AwaitWithTimeout(ctx, left, decided)
+	inTime, err := awaitWithin(ctx, left, "waits for approval", decided)
 	switch {
 	case err != nil:
 		return err
@@ -320,6 +324,14 @@ func (r *rotation) awaitApproval(ctx workflow.Context, deadline time.Time) error
 	}
 	r.notice = ""
 	return nil
+}
+
+// awaitWithin waits for a condition, by a timer that the Web UI's timeline shows
+// with what the rotation waits for.
+func awaitWithin(ctx workflow.Context, left time.Duration, summary string, condition func() bool) (inTime bool, err error) {
+	return workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
+		Timeout: left, TimerOptions: workflow.TimerOptions{Summary: summary},
+	}, condition)
 }
 
 func orNoReason(reason string) string {

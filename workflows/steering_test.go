@@ -251,3 +251,17 @@ func TestRetryOfAnUnchangedKeySendsAnotherPut(t *testing.T) {
 	assert.Equal(t, 2, om.Ledger().Count(http.MethodPut, set.ID))
 	requireTrue(t, om, result.Targets)
 }
+
+// A retry acts at once where the PUT is known to have been refused; only an
+// unknown outcome takes settleTime.
+func TestRetryOfARefusedPutDoesNotSettle(t *testing.T) {
+	env, cluster, input := held(t)
+	input.SettleTime = workflows.Duration(time.Hour)
+	env.When(environment.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
+		env.Command(workflows.RetryUpdate, workflows.RetryRequest{By: "lee"})
+	})
+	result, err := env.Rotate(input)
+	require.NoError(t, err)
+	requireTrue(t, env.OM, result.Targets)
+	assert.Equal(t, 3, env.OM.Ledger().Count(http.MethodGet, cluster.ShardIDs[1]), "read, read again before the second PUT, verified")
+}

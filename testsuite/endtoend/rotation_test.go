@@ -1,3 +1,5 @@
+// Package endtoend runs rotations on a real Temporal server, with the worker of
+// production, against a simulated Ops Manager.
 package endtoend
 
 import (
@@ -10,38 +12,31 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/temporal"
 
 	"keyturn/activities"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/stage"
 	"keyturn/testsuite/temporalserver"
 	"keyturn/workflows"
 )
 
-func requireFailure(t *testing.T, err error, errorType string) *temporal.ApplicationError {
-	t.Helper()
-	require.Error(t, err)
-	var appErr *temporal.ApplicationError
-	require.ErrorAs(t, err, &appErr)
-	require.Equal(t, errorType, appErr.Type(), "%v", err)
-	return appErr
-}
+func TestMain(m *testing.M) { temporalserver.Main(m) }
 
 func TestSixtyFourTargets(t *testing.T) {
-	s := newStage(t, simulator.Options{Latency: 20 * time.Millisecond})
-	cluster := s.om.AddShardedCluster(s.project, "orders", 63)
-	s.startWorker()
-	input := s.input(cluster.ID)
+	s := stage.New(t, simulator.Options{Latency: 20 * time.Millisecond})
+	cluster := s.OM.AddShardedCluster(s.Project, "orders", 63)
+	s.StartWorker()
+	input := s.Input(cluster.ID)
 	input.Concurrency = 8
-	run := s.start(input)
-	s.requireRotated(run, 64)
+	run := s.Start(input)
+	s.RequireRotated(run, 64)
 
-	ledger := s.om.Ledger()
+	ledger := s.OM.Ledger()
 	for _, id := range cluster.TargetIDs() {
 		assert.Equal(t, 2, ledger.Count(http.MethodGet, id))
 		assert.Equal(t, 1, ledger.Count(http.MethodPut, id))
 	}
-	events := len(s.history(run))
+	events := len(s.History(run))
 	t.Logf("64 targets, 8 at a time: %d key requests, %d challenges, %d events, %.2f events a target",
 		ledger.Count(http.MethodGet, "")+ledger.Count(http.MethodPut, ""), ledger.Challenges(), events, float64(events)/64)
 	// How many completions share a workflow task is a matter of timing (7 to 8
@@ -51,22 +46,22 @@ func TestSixtyFourTargets(t *testing.T) {
 }
 
 func TestEveryActivityIsNamedAndDetailsAreLive(t *testing.T) {
-	s := newStage(t, simulator.Options{})
-	cluster := s.om.AddShardedCluster(s.project, "orders", 2)
-	s.om.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[1]))
-	s.startWorker()
-	input := s.input(cluster.ID)
+	s := stage.New(t, simulator.Options{})
+	cluster := s.OM.AddShardedCluster(s.Project, "orders", 2)
+	s.OM.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[1]))
+	s.StartWorker()
+	input := s.Input(cluster.ID)
 	input.OnFailure = workflows.OnFailureHold
-	run := s.start(input)
-	p := s.await(run.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseHeld })
+	run := s.Start(input)
+	p := s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseHeld })
 	assert.Contains(t, p.WaitingFor, "orders-1")
 
-	details := s.cli("workflow", "metadata", "-w", run.GetID(), "-o", "json")
-	assert.Contains(t, details, "| orders-0 | shard | verified |")
+	details := s.CLI("workflow", "metadata", "-w", run.GetID(), "-o", "json")
+	assert.Contains(t, details, "| orders-0 | verified |")
 	assert.Contains(t, details, "an operator to retry, skip or abort")
 
 	summaries := map[string]int{}
-	for _, event := range s.history(run) {
+	for _, event := range s.History(run) {
 		if event.GetEventType() == enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED {
 			summaries[strings.Trim(string(event.GetUserMetadata().GetSummary().GetData()), `"`)]++
 		}
@@ -74,29 +69,29 @@ func TestEveryActivityIsNamedAndDetailsAreLive(t *testing.T) {
 	assert.Equal(t, 2, summaries["orders-0"])
 	assert.Equal(t, 1, summaries["orders-1"])
 
-	_, err := s.update(run.GetID(), workflows.RetryUpdate, workflows.RetryRequest{By: "lee"})
+	_, err := s.Update(run.GetID(), workflows.RetryUpdate, workflows.RetryRequest{By: "lee"})
 	require.NoError(t, err)
-	s.requireRotated(run, 3)
+	s.RequireRotated(run, 3)
 }
 
 // Started from the command line, as JSON, under an id of its own choice.
 func TestStartedByJSONUnderAnotherID(t *testing.T) {
-	s := newStage(t, simulator.Options{})
-	cluster := s.om.AddShardedCluster(s.project, "orders", 2)
-	s.startWorker()
-	id := "by-hand-" + s.project
-	s.cli("workflow", "start", "--type", "RotateCluster", "--task-queue", s.taskQueue, "-w", id,
-		"--input", fmt.Sprintf(`{"projectId":%q,"clusterId":%q,"change":{"ticket":"CHG0031337"}}`, s.project, cluster.ID))
-	run := s.temporal.GetWorkflow(t.Context(), id, "")
-	s.requireRotated(run, 3)
-	lock := workflows.RotateClusterID("default", s.project, cluster.ID)
-	assert.Equal(t, workflows.PhaseDone, s.progress(lock).Phase)
-	assert.Contains(t, s.cli("workflow", "describe", "-w", lock), "Rotate the KMIP master key of cluster "+cluster.ID+" (CHG0031337)")
+	s := stage.New(t, simulator.Options{})
+	cluster := s.OM.AddShardedCluster(s.Project, "orders", 2)
+	s.StartWorker()
+	id := "by-hand-" + s.Project
+	s.CLI("workflow", "start", "--type", "RotateCluster", "--task-queue", s.TaskQueue, "-w", id,
+		"--input", fmt.Sprintf(`{"projectId":%q,"clusterId":%q,"change":{"ticket":"CHG0031337"}}`, s.Project, cluster.ID))
+	run := s.Temporal.GetWorkflow(t.Context(), id, "")
+	s.RequireRotated(run, 3)
+	lock := workflows.RotateClusterID("default", s.Project, cluster.ID)
+	assert.Equal(t, workflows.PhaseDone, s.Progress(lock).Phase)
+	assert.Contains(t, s.CLI("workflow", "describe", "-w", lock), "Rotate the KMIP master key of cluster "+cluster.ID+" (CHG0031337)")
 }
 
 func TestInputThatDoesNotFit(t *testing.T) {
-	s := newStage(t, simulator.Options{})
-	s.startWorker()
+	s := stage.New(t, simulator.Options{})
+	s.StartWorker()
 	for i, c := range []struct {
 		arguments []string
 		names     []string
@@ -106,105 +101,105 @@ func TestInputThatDoesNotFit(t *testing.T) {
 		{[]string{"--input", `"text"`}, []string{"input: must be an object"}},
 		{[]string{"--input", "text", "--input-meta", "encoding=binary/plain"}, []string{"input: must be one JSON object"}},
 	} {
-		id := fmt.Sprintf("misfit-%d-%s", i, s.project)
+		id := fmt.Sprintf("misfit-%d-%s", i, s.Project)
 		started := time.Now()
-		s.cli(append([]string{"workflow", "start", "--type", "RotateCluster", "--task-queue", s.taskQueue, "-w", id}, c.arguments...)...)
-		_, err := s.result(s.temporal.GetWorkflow(t.Context(), id, ""))
-		appErr := requireFailure(t, err, activities.ErrorInvalidInput)
+		s.CLI(append([]string{"workflow", "start", "--type", "RotateCluster", "--task-queue", s.TaskQueue, "-w", id}, c.arguments...)...)
+		_, err := s.Result(s.Temporal.GetWorkflow(t.Context(), id, ""))
+		appErr := stage.RequireFailure(t, err, activities.ErrorInvalidInput)
 		for _, name := range c.names {
 			assert.Contains(t, appErr.Message(), name)
 		}
 		assert.Less(t, time.Since(started), 20*time.Second)
 	}
-	assert.Empty(t, s.om.Ledger().Requests)
+	assert.Empty(t, s.OM.Ledger().Requests)
 }
 
 // The same cluster, started twice at once under different ids, is rotated once.
 func TestOneRotationForEachCluster(t *testing.T) {
-	s := newStage(t, simulator.Options{Latency: 100 * time.Millisecond})
-	cluster := s.om.AddShardedCluster(s.project, "orders", 3)
-	s.startWorker()
-	lock := workflows.RotateClusterID("default", s.project, cluster.ID)
-	first, second := s.startAs("first-"+s.project, s.input(cluster.ID)), s.startAs("second-"+s.project, s.input(cluster.ID))
-	_, firstErr := s.result(first)
-	_, secondErr := s.result(second)
+	s := stage.New(t, simulator.Options{Latency: 100 * time.Millisecond})
+	cluster := s.OM.AddShardedCluster(s.Project, "orders", 3)
+	s.StartWorker()
+	lock := workflows.RotateClusterID("default", s.Project, cluster.ID)
+	first, second := s.StartAs("first-"+s.Project, s.Input(cluster.ID)), s.StartAs("second-"+s.Project, s.Input(cluster.ID))
+	_, firstErr := s.Result(first)
+	_, secondErr := s.Result(second)
 	if firstErr != nil {
 		firstErr, secondErr = secondErr, firstErr
 	}
 	require.NoError(t, firstErr, "one of them rotates")
-	assert.Contains(t, requireFailure(t, secondErr, activities.ErrorClusterBusy).Message(), lock)
-	assert.Len(t, s.om.Ledger().Rotations, 4)
+	assert.Contains(t, stage.RequireFailure(t, secondErr, activities.ErrorClusterBusy).Message(), lock)
+	assert.Len(t, s.OM.Ledger().Rotations, 4)
 }
 
 // A history of more than 40 events is suggested to be continued as new, so that
 // a rotation of 24 targets goes through several runs.
 func TestContinuedAsNewManyTimes(t *testing.T) {
 	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{"limit.historyCount.suggestContinueAsNew": "40"}})
-	s := newStageOn(t, server, simulator.Options{})
-	cluster := s.om.AddShardedCluster(s.project, "orders", 23)
-	s.startWorker()
-	run := s.start(s.input(cluster.ID))
+	s := stage.On(t, server, simulator.Options{})
+	cluster := s.OM.AddShardedCluster(s.Project, "orders", 23)
+	s.StartWorker()
+	run := s.Start(s.Input(cluster.ID))
 	first := run.GetRunID()
-	s.requireRotated(run, 24)
+	s.RequireRotated(run, 24)
 	assert.NotEqual(t, first, run.GetRunID(), "it must have been continued as new")
-	ledger := s.om.Ledger()
+	ledger := s.OM.Ledger()
 	for _, id := range cluster.TargetIDs() {
 		assert.Equal(t, 2, ledger.Count(http.MethodGet, id), "three requests, whichever run does them")
 	}
 }
 
 func TestSteeredByTheCommandLine(t *testing.T) {
-	s := newStage(t, simulator.Options{})
-	cluster := s.om.AddShardedCluster(s.project, "orders", 2)
-	s.startWorker()
-	input := s.input(cluster.ID)
+	s := stage.New(t, simulator.Options{})
+	cluster := s.OM.AddShardedCluster(s.Project, "orders", 2)
+	s.StartWorker()
+	input := s.Input(cluster.ID)
 	input.RequireApproval = true
-	run := s.start(input)
-	s.await(run.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseAwaitingApproval })
-	_, stderr, err := s.server.CLI(t.Context(), "workflow", "update", "execute", "-w", run.GetID(), "--name", "approve", "--input", `{"by":"dana"}`)
+	run := s.Start(input)
+	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseAwaitingApproval })
+	_, stderr, err := s.Server.CLI(t.Context(), "workflow", "update", "execute", "-w", run.GetID(), "--name", "approve", "--input", `{"by":"dana"}`)
 	require.Error(t, err)
 	assert.Contains(t, stderr, "somebody else must approve")
-	answer := s.cli("workflow", "update", "execute", "-w", run.GetID(), "--name", "approve", "--input", `{"by":"lee","comment":"go"}`)
+	answer := s.CLI("workflow", "update", "execute", "-w", run.GetID(), "--name", "approve", "--input", `{"by":"lee","comment":"go"}`)
 	assert.Contains(t, answer, "clusterName")
-	result := s.requireRotated(run, 3)
+	result := s.RequireRotated(run, 3)
 	assert.Equal(t, "lee", result.Approval.By)
-	assert.Contains(t, s.cli("workflow", "query", "-w", run.GetID(), "--type", "progress"), `"outcome":"rotated"`)
+	assert.Contains(t, s.CLI("workflow", "query", "-w", run.GetID(), "--type", "progress"), `"outcome":"rotated"`)
 }
 
 func TestCancellationKeepsTheRecords(t *testing.T) {
-	s := newStage(t, simulator.Options{Latency: 150 * time.Millisecond})
-	cluster := s.om.AddShardedCluster(s.project, "orders", 7)
-	s.startWorker()
-	run := s.start(s.input(cluster.ID))
-	s.await(run.GetID(), func(p workflows.Progress) bool { return p.Counts[workflows.StatusRotating] > 1 })
-	require.NoError(t, s.temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
-	_, err := s.result(run)
-	requireFailure(t, err, activities.ErrorAborted)
+	s := stage.New(t, simulator.Options{Latency: 150 * time.Millisecond})
+	cluster := s.OM.AddShardedCluster(s.Project, "orders", 7)
+	s.StartWorker()
+	run := s.Start(s.Input(cluster.ID))
+	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Counts[workflows.StatusRotating] > 1 })
+	require.NoError(t, s.Temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
+	_, err := s.Result(run)
+	stage.RequireFailure(t, err, activities.ErrorAborted)
 	records, found := workflows.ResultOf(err)
 	require.True(t, found)
-	s.requireTrue(records.Targets)
+	s.RequireTrue(records.Targets)
 	verified := 0
 	for _, record := range records.Targets {
 		if record.Status == workflows.StatusVerified {
 			verified++
 		}
 	}
-	assert.Equal(t, len(s.om.Ledger().Rotations), verified, "nothing rotated is left unrecorded")
+	assert.Equal(t, len(s.OM.Ledger().Rotations), verified, "nothing rotated is left unrecorded")
 }
 
 // The hand-over passes a cancellation on, and its records back.
 func TestCancellationOfTheHandingOver(t *testing.T) {
-	s := newStage(t, simulator.Options{Latency: 150 * time.Millisecond})
-	cluster := s.om.AddShardedCluster(s.project, "orders", 7)
-	s.startWorker()
-	run := s.startAs("outer-"+s.project, s.input(cluster.ID))
-	lock := workflows.RotateClusterID("default", s.project, cluster.ID)
-	require.Eventually(t, func() bool { return s.om.Ledger().Count(http.MethodPut, "") > 0 }, time.Minute, 10*time.Millisecond)
-	require.NoError(t, s.temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
-	_, err := s.result(run)
-	requireFailure(t, err, activities.ErrorAborted)
+	s := stage.New(t, simulator.Options{Latency: 150 * time.Millisecond})
+	cluster := s.OM.AddShardedCluster(s.Project, "orders", 7)
+	s.StartWorker()
+	run := s.StartAs("outer-"+s.Project, s.Input(cluster.ID))
+	lock := workflows.RotateClusterID("default", s.Project, cluster.ID)
+	require.Eventually(t, func() bool { return s.OM.Ledger().Count(http.MethodPut, "") > 0 }, time.Minute, 10*time.Millisecond)
+	require.NoError(t, s.Temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
+	_, err := s.Result(run)
+	stage.RequireFailure(t, err, activities.ErrorAborted)
 	records, found := workflows.ResultOf(err)
 	require.True(t, found)
-	s.requireTrue(records.Targets)
-	assert.Equal(t, workflows.PhaseDone, s.progress(lock).Phase)
+	s.RequireTrue(records.Targets)
+	assert.Equal(t, workflows.PhaseDone, s.Progress(lock).Phase)
 }

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"keyturn/testsuite/temporalserver"
+	"keyturn/workflows"
+)
+
+func TestMain(m *testing.M) { temporalserver.Main(m) }
+
+func TestHelpTeaches(t *testing.T) {
+	code, stdout, stderr := runHere(t, nil, nil, "--help")
+	if code != exitDone || stderr != "" {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+	for _, want := range []string{"Exit codes:", "HELD", "Examples:", "rotate", "plan", "watch", "report", "approve", "reject", "pause", "resume", "retry", "skip", "abort", "completion"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("the help does not speak of %q", want)
+		}
+	}
+}
+
+func TestVersionIsPrinted(t *testing.T) {
+	if code, stdout, _ := runHere(t, nil, nil, "--version"); code != exitDone || !strings.Contains(stdout, version()) {
+		t.Errorf("exit code %d, %q", code, stdout)
+	}
+}
+
+func TestCompletionKnowsTheFormats(t *testing.T) {
+	code, stdout, _ := runHere(t, nil, nil, "__complete", "report", "-o", "")
+	if code != exitDone || !strings.HasPrefix(stdout, strings.Join(formats, "\n")) {
+		t.Errorf("exit code %d, %q", code, stdout)
+	}
+}
+
+// TestWrongUse needs no server: nothing of it may get as far as that.
+func TestWrongUse(t *testing.T) {
+	named := []string{"--project", testProject, "--cluster", testCluster}
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"rotat"}, "unknown command"},
+		{[]string{"watch", "--nope"}, "unknown flag"},
+		{[]string{"watch", "--project", testProject}, `"cluster" not set`},
+		{[]string{"watch", "--project", testProject, "--cluster", "5196"}, "--cluster: must be 24 hex digits"},
+		{[]string{"pause", "--project", "../../groups/5196d3628d", "--cluster", testCluster}, "--project: must be 24 hex digits"},
+		{append([]string{"rotate", "argument"}, named...), "unknown command"},
+		{append([]string{"report", "-o", "xml"}, named...), "must be one of table, json, csv, markdown"},
+		{append([]string{"report", "--run-id", "7"}, named...), "--run-id"},
+		{append([]string{"rotate", "-o", "csv"}, named...), "--wait"},
+		{append([]string{"rotate", "--on-failure", "retry"}, named...), "--on-failure: must be one of hold, continue, stop"},
+		{append([]string{"rotate", "--concurrency", "0"}, named...), "--concurrency: must be 1 to 64"},
+		{append([]string{"plan", "--concurrency", "65"}, named...), "--concurrency: must be 1 to 64"},
+		{append([]string{"rotate", "--concurrency", "many"}, named...), "invalid argument"},
+		{append([]string{"rotate", "--expected-targets", "-1"}, named...), "--expected-targets"},
+		{append([]string{"rotate", "--settle-time", "0s"}, named...), "--settle-time: must be more than 0"},
+		{append([]string{"rotate", "--hold-timeout", "3 days"}, named...), "invalid argument"},
+		{append([]string{"rotate", "--task-queue", ""}, named...), "--task-queue"},
+		{append([]string{"rotate", "--connection", ""}, named...), "--connection"},
+		{append([]string{"watch", "--connection", "a:b"}, named...), "--connection: " + workflows.ConnectionRule},
+		{append([]string{"rotate", "--resume", "--resume-from", "x"}, named...), "[resume resume-from]"},
+		{append([]string{"rotate", "--resume-from", "/there/is/no.json"}, named...), "--resume-from"},
+		{append([]string{"skip", "--by", "erin"}, named...), `"targets" not set`},
+		{append([]string{"approve", "--by", " "}, named...), "--by"},
+		{append([]string{"watch", "--profile", "nope"}, named...), "nope"},
+	} {
+		code, stdout, stderr := runHere(t, []string{"TEMPORAL_ADDRESS=127.0.0.1:1"}, nil, test.args...)
+		if code != exitWrongUse || stdout != "" || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%q: exit code %d, %q, %q; want %d and one line with %q", test.args, code, stdout, stderr, exitWrongUse, test.want)
+		}
+	}
+}
