@@ -241,5 +241,5 @@ func (r *rotation) continueAsNew(ctx workflow.Context) error {
 	if r.untouchedIn == workflow.GetInfo(ctx).WorkflowExecution.RunID {
 		carried.UntouchedIn = r.untouchedIn
 	}
-	return workflow.NewContinueAsNewError(ctx, RotateClusterType, r.input, carried)
+	return workflow.NewContinueAsNewError(ctx, RotateClusterType, r.raw, carried)
 }

@@ -26,19 +26,21 @@ func RotateCluster(ctx workflow.Context, raw converter.RawValue, carried *carrie
 	}
 	id := RotateClusterID(input.Connection, input.ProjectID, input.ClusterID)
 	if info.WorkflowExecution.ID != id {
-		return handOver(ctx, id, input)
+		return handOver(ctx, id, raw, StaticSummary(input))
 	}
-	return newRotation(ctx, input, carried).run(ctx)
+	r := newRotation(ctx, input, carried)
+	r.raw = raw
+	return r.run(ctx)
 }
 
 // handOver has the rotation done under the one id that is its lock. The child
 // outlives this workflow: a rotation is ended by its own id only.
-func handOver(ctx workflow.Context, id string, input RotateClusterInput) (*RotateClusterResult, error) {
+func handOver(ctx workflow.Context, id string, input converter.RawValue, summary string) (*RotateClusterResult, error) {
 	workflow.SetCurrentDetails(ctx, fmt.Sprintf("Handed over to workflow `%s`: look there, and address every query and update to that id.", id))
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID:        id,
 		ParentClosePolicy: parentClosePolicy,
-		StaticSummary:     StaticSummary(input),
+		StaticSummary:     summary,
 	})
 	var result RotateClusterResult
 	err := workflow.ExecuteChildWorkflow(ctx, RotateClusterType, input).Get(ctx, &result)
@@ -92,7 +94,9 @@ type steering struct {
 
 // rotation is one run of RotateCluster.
 type rotation struct {
-	input    RotateClusterInput
+	input RotateClusterInput
+	// raw is the input as it came, for the run that this one continues as.
+	raw      converter.RawValue
 	result   RotateClusterResult
 	steering steering
 	// phase is the step that the run is at; see currentPhase.

@@ -363,3 +363,16 @@ func TestCompletedTargetsAreReadAndNotRotatedAgain(t *testing.T) {
 	assert.Len(t, om.Ledger().Applied(cluster.ShardIDs[1]), 2)
 	assert.Equal(t, "somebody-elses", result.Targets[1].PreviousKeyUUID)
 }
+
+// A field that is explicitly zero stays so through a hand-over and a
+// continue-as-new, and doesn't turn into its default.
+func TestExplicitZeroIsHandedOver(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	om.Inject(simulator.InvalidState(http.MethodGet, set.ID).Always())
+	started := time.Now()
+	_, err := environment.New(t, om).Start("another id", map[string]any{"projectId": project, "clusterId": set.ID, "retryTimeout": "0s"})
+	appErr := requireFailure(t, err, activities.ErrorOpsManagerUnavailable)
+	assert.Contains(t, appErr.Message(), "given up after 0s")
+	assert.Less(t, time.Since(started), 5*time.Second)
+}
