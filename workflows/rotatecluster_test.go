@@ -376,3 +376,18 @@ func TestExplicitZeroIsHandedOver(t *testing.T) {
 	assert.Contains(t, appErr.Message(), "given up after 0s")
 	assert.Less(t, time.Since(started), 5*time.Second)
 }
+
+func TestLostAnswerIsSettledByReading(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 2)
+	om.Inject(simulator.PutCut(cluster.ShardIDs[1], simulator.ApplyBefore))
+	om.Inject(simulator.PutServerError(cluster.ConfigID, simulator.ApplyNo))
+	result, err := environment.New(t, om).Rotate(environment.Input(cluster.ID))
+	require.NoError(t, err)
+	requireTrue(t, om, result.Targets)
+	assert.False(t, result.Targets[0].Ambiguous)
+	assert.True(t, result.Targets[1].Ambiguous)
+	assert.Equal(t, 1, result.Targets[1].Attempts)
+	assert.True(t, result.Targets[2].Ambiguous)
+	assert.Equal(t, 2, result.Targets[2].Attempts)
+}

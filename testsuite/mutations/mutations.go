@@ -1,0 +1,105 @@
+package main
+
+// mutation replaces one place of the code.
+type mutation struct {
+	name     string
+	file     string
+	old, new string
+	// tests are the arguments of go test that must fail.
+	tests []string
+}
+
+var (
+	clientTests   = []string{"./opsmanager"}
+	activityTests = []string{"./activities"}
+	workflowTests = []string{"./workflows"}
+	replayTests   = []string{"./testsuite/replay"}
+	serverTests   = []string{"./testsuite/endtoend"}
+	settingsTests = []string{"./worker"}
+)
+
+var mutations = []mutation{
+	// One PUT
+	{"every first attempt takes itself for the first PUT", "activities/rotatekey.go",
+		`if !vouchedFor(ctx, in.UntouchedIn) {`, `if !vouchedFor(ctx, in.UntouchedIn) && activity.GetInfo(ctx).Attempt > 1 {`, activityTests},
+	{"no settle time after a PUT of unknown outcome", "activities/rotatekey.go",
+		`settled := time.Now().Add(settleTime)`, `settled := time.Now().Add(settleTime * 0)`, activityTests},
+	{"no compare before a repeated PUT", "activities/rotatekey.go",
+		`case err == nil && key != in.PreviousKeyUUID:`, `case err == nil && key == "":`, activityTests},
+	{"PUT twice", "activities/rotatekey.go",
+		"\terr := at.client.RotateEncryptionKey(ctx, in.ProjectID, in.ClusterID, at.lease())\n",
+		"\t_ = at.client.RotateEncryptionKey(ctx, in.ProjectID, in.ClusterID, at.lease())\n\terr := at.client.RotateEncryptionKey(ctx, in.ProjectID, in.ClusterID, at.lease())\n", workflowTests},
+	{"an unknown outcome is taken for a refusal", "opsmanager/errors.go",
+		`OutcomeUnknown: r.method == http.MethodPut && mayHaveApplied(a.status),`, `OutcomeUnknown: false,`, activityTests},
+	{"a lost answer is taken for a request that was not sent", "opsmanager/errors.go",
+		`OutcomeUnknown: r.method == http.MethodPut && sent, cause: err,`, `OutcomeUnknown: r.method == http.MethodPut && sent && false, cause: err,`, activityTests},
+	{"a PUT is cut off by its caller", "opsmanager/client.go",
+		`ctx = context.WithoutCancel(ctx) // half a PUT has an unknown outcome`, `_ = ctx`, clientTests},
+	{"the check before a PUT is left out", "opsmanager/client.go",
+		`if r.beforeSend != nil {`, `if r.beforeSend != nil && r.method == "" {`, clientTests},
+	// Nothing claimed that wasn't read back
+	{"no verify", "workflows/rotate.go",
+		`if err := r.verifyKey(ctx, t); err != nil {`, `if err := r.verifyKey(ctx, t); err != nil && t == nil {`, workflowTests},
+	{"the previous key counts as the new one", "activities/verifykey.go",
+		`if key != in.PreviousKeyUUID {`, `if key != "" {`, activityTests},
+	{"an answer about another cluster is believed", "opsmanager/keys.go",
+		`if !strings.EqualFold(key.ClusterID, clusterID) || !strings.EqualFold(key.GroupID, projectID) {`, `if key.ClusterID == "never" {`, clientTests},
+	{"ambiguous outcomes are not recorded", "workflows/rotate.go",
+		`t.Ambiguous = t.Ambiguous || rotated.Ambiguous`, `_ = rotated.Ambiguous`, workflowTests},
+	// Nothing lost
+	{"records are not carried over", "workflows/rotate.go",
+		`carriedState{Result: *r.records(), Steering: r.steering}`, `carriedState{Steering: r.steering}`, workflowTests},
+	{"a failure without its records", "workflows/failures.go",
+		`if records != nil {`, `if records != nil && errorType == "" {`, workflowTests},
+	{"work is dropped at a cancellation", "workflows/rotate.go",
+		`ctx, cancel := workflow.NewDisconnectedContext(ctx)`, `ctx, cancel := workflow.WithCancel(ctx)`, workflowTests},
+	{"completed targets are rotated again", "workflows/rotatecluster.go",
+		`if record.Status == StatusVerified {`, `if record.Status == "never" {`, workflowTests},
+	{"a list's further pages are left out", "opsmanager/clusters.go",
+		`if list.isLast(len(clusters)) || len(clusters) == before {`, `if len(clusters) > 0 || len(clusters) == before {`, clientTests},
+	{"a shorter list than expected is taken", "workflows/rotatecluster.go",
+		`expected != 0 && expected != len(listed.Targets)`, `expected < 0`, workflowTests},
+	{"any topology is taken", "activities/listtargets.go",
+		`case len(configServers) != 1:`, `case len(configServers) < 0:`, activityTests},
+	// The lock, the canary, people
+	{"lock removed", "workflows/rotatecluster.go",
+		`if info.WorkflowExecution.ID != id {`, `if info.WorkflowExecution.ID == "" {`, workflowTests},
+	{"no canary", "workflows/rotate.go",
+		"\treturn 1\n}", "\treturn r.input.Concurrency\n}", workflowTests},
+	{"the requester may approve", "workflows/steering.go",
+		`if samePerson(q.By, r.input.Change.RequestedBy) {`, `if q.By == "" {`, workflowTests},
+	{"a failure does not hold", "workflows/rotate.go",
+		`return r.input.OnFailure != OnFailureContinue && r.count(StatusFailed) > 0`, `return r.input.OnFailure == OnFailureStop && r.count(StatusFailed) > 0`, workflowTests},
+	{"a plan rotates", "workflows/rotatecluster.go",
+		`if r.input.DryRun {`, `if r.input.DryRun && r.phase == "" {`, workflowTests},
+	// Patience
+	{"Retry-After ignored", "opsmanager/errors.go",
+		`return min(max(wait, 0), maxRetryAfter)`, `return min(max(wait, 0), 0)`, clientTests},
+	{"Retry-After cut short", "activities/attempt.go",
+		`return max(min(backoff(try), left), err.RetryAfter), true`, `return min(backoff(try), left), true`, activityTests},
+	{"permanent errors are retried", "activities/errors.go",
+		`{ErrorForbidden, false,`, `{ErrorForbidden, true,`, activityTests},
+	{"a stale nonce is taken for wrong credentials", "opsmanager/digest.go",
+		`if n == nil || next.Stale {`, `if n == nil {`, clientTests},
+	{"one nonce for all requests", "opsmanager/digest.go",
+		`if n := p.known[i]; n.users == 0 || p.sharing == sharingWorks {`, `if n := p.known[i]; n != nil {`, clientTests},
+	// Input, secrets, settings
+	{"unknown fields are ignored", "workflows/strictjson.go",
+		`case !known:`, `case !known && name == "":`, workflowTests},
+	{"the private key is repeated in errors", "opsmanager/errors.go",
+		`c.credentials.privateKey, "[private key]")`, `"", "")`, clientTests},
+	{"plain http is taken anywhere", "opsmanager/config.go",
+		`!c.AllowHTTP && !isLoopback(u.Hostname())`, `!c.AllowHTTP && u.Hostname() == ""`, clientTests},
+	{"ids are not checked", "opsmanager/client.go",
+		`if !ValidID(id) {`, `if id == "never" {`, clientTests},
+	{"unknown keys of the connections file are ignored", "worker/connections.go",
+		`if !slices.Contains(connectionKeys, key) {`, `if key == "" {`, settingsTests},
+	// Safety of change
+	{"the order of the steps is changed", "workflows/rotatecluster.go",
+		"\tif err := r.listTargets(ctx); err != nil {\n\t\treturn err\n\t}\n",
+		"\t_ = workflow.Sleep(ctx, time.Second)\n\tif err := r.listTargets(ctx); err != nil {\n\t\treturn err\n\t}\n", replayTests},
+	{"another activity id in the history", "activities/activities.go",
+		`VerifyKeyName   = "VerifyKey"`, `VerifyKeyName   = "VerifyKeys"`, replayTests},
+	{"one rotation for each cluster, on a real server", "workflows/rotatecluster.go",
+		`if temporal.IsWorkflowExecutionAlreadyStartedError(err) {`, `if err == nil {`, serverTests},
+}
