@@ -494,3 +494,59 @@ func TestConfigIsChecked(t *testing.T) {
 		newClient(t, config)
 	}
 }
+
+// No answer can lead a request, with or without credentials, to another host.
+func TestNothingIsSentToAnotherHost(t *testing.T) {
+	visits := make(chan string, 100)
+	thief := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		visits <- r.Method + " " + r.URL.String() + " " + r.Header.Get("Authorization")
+		w.Header().Set("WWW-Authenticate", `Digest realm="MMS Public API", nonce="stolen", qop="auth"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer thief.Close()
+	om := simulator.Start(t, simulator.Options{CentralURL: thief.URL, MaxItemsPerPage: 2})
+	cluster := om.AddShardedCluster(project, "orders", 3)
+	client := newClient(t, configFor(om))
+
+	clusters, err := client.Clusters(t.Context(), project)
+	require.NoError(t, err, "its pages' links lead elsewhere, and are not followed")
+	assert.Len(t, clusters, 5)
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		for _, method := range []string{http.MethodGet, http.MethodPut} {
+			fault := simulator.RedirectElsewhere(method, cluster.ConfigID, thief.URL+"/api/public/v1.0/x")
+			fault.Status = status
+			om.Inject(fault)
+		}
+		_, err := client.EncryptionKey(t.Context(), project, cluster.ConfigID)
+		requireError(t, err, opsmanager.UnexpectedResponse)
+		requireError(t, client.RotateEncryptionKey(t.Context(), project, cluster.ConfigID, nil), opsmanager.UnexpectedResponse)
+	}
+	for header, value := range map[string]string{
+		"Proxy-Authenticate": `Digest realm="MMS Public API", nonce="n", qop="auth"`,
+		"Location":           thief.URL,
+		"Content-Location":   thief.URL,
+		"Refresh":            "0; url=" + thief.URL,
+		"Alt-Svc":            `h2="` + strings.TrimPrefix(thief.URL, "http://") + `"`,
+	} {
+		om.Inject(simulator.Fault{Method: http.MethodGet, ClusterID: cluster.ConfigID, Status: 407, Header: map[string]string{header: value}})
+		_, err := client.EncryptionKey(t.Context(), project, cluster.ConfigID)
+		requireError(t, err, opsmanager.UnexpectedResponse)
+	}
+	assert.Empty(t, visits)
+}
+
+// A challenge that names another realm, domain or host is still answered only to
+// the server that it came from.
+func TestChallengeOfAnotherDomain(t *testing.T) {
+	hosts := map[string]bool{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hosts[r.Host] = true
+		w.Header().Set("WWW-Authenticate", `Digest realm="elsewhere", domain="http://127.0.0.1:9/", nonce="n", qop="auth"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer server.Close()
+	client := newClient(t, opsmanager.Config{BaseURL: server.URL, PublicKey: "u", PrivateKey: "p"})
+	_, err := client.EncryptionKey(t.Context(), project, project)
+	requireError(t, err, opsmanager.Unauthorized)
+	assert.Equal(t, map[string]bool{strings.TrimPrefix(server.URL, "http://"): true}, hosts)
+}
