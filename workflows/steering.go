@@ -39,6 +39,7 @@ type SkipRequest struct {
 // command is an update: it is refused with a reason, or carried out at once.
 type command[R any] struct {
 	name  string
+	does  string // what the Web UI and the command line say of it
 	by    func(R) string
 	check func(R) error
 	apply func(workflow.Context, R)
@@ -78,21 +79,39 @@ func serve[R any](ctx workflow.Context, r *rotation, c command[R]) error {
 		}
 		return c.check(request)
 	}
-	return workflow.SetUpdateHandlerWithOptions(ctx, c.name, handler, workflow.UpdateHandlerOptions{Validator: validator})
+	return workflow.SetUpdateHandlerWithOptions(ctx, c.name, handler, workflow.UpdateHandlerOptions{Validator: validator, Description: c.does})
 }
 
 // serveOperators registers the query and the updates.
 func (r *rotation) serveOperators(ctx workflow.Context) error {
 	byReason := func(q ReasonRequest) string { return q.By }
 	return errors.Join(
-		workflow.SetQueryHandler(ctx, ProgressQuery, func() (*Progress, error) { return r.progress(), nil }),
-		serve(ctx, r, command[ApproveRequest]{ApproveUpdate, func(q ApproveRequest) string { return q.By }, r.checkApprove, r.approve}),
-		serve(ctx, r, command[ReasonRequest]{RejectUpdate, byReason, r.checkReject, r.reject}),
-		serve(ctx, r, command[ReasonRequest]{PauseUpdate, byReason, r.checkPause, r.pause}),
-		serve(ctx, r, command[ReasonRequest]{ResumeUpdate, byReason, r.checkResume, r.resume}),
-		serve(ctx, r, command[RetryRequest]{RetryUpdate, func(q RetryRequest) string { return q.By }, r.checkRetry, r.retry}),
-		serve(ctx, r, command[SkipRequest]{SkipUpdate, func(q SkipRequest) string { return q.By }, r.checkSkip, r.skip}),
-		serve(ctx, r, command[ReasonRequest]{AbortUpdate, byReason, r.checkAbort, r.abort}),
+		workflow.SetQueryHandlerWithOptions(ctx, ProgressQuery, func() (*Progress, error) { return r.progress(), nil },
+			workflow.QueryHandlerOptions{Description: "the records so far, the phase, and what is waited for"}),
+		serve(ctx, r, command[ApproveRequest]{
+			ApproveUpdate, `lets the rotation go on: {"by": "...", "comment": "..."}`,
+			func(q ApproveRequest) string { return q.By }, r.checkApprove, r.approve,
+		}),
+		serve(ctx, r, command[ReasonRequest]{
+			RejectUpdate, `ends it with nothing rotated: {"by": "...", "reason": "..."}`, byReason, r.checkReject, r.reject,
+		}),
+		serve(ctx, r, command[ReasonRequest]{
+			PauseUpdate, `starts no new target: {"by": "...", "reason": "..."}`, byReason, r.checkPause, r.pause,
+		}),
+		serve(ctx, r, command[ReasonRequest]{
+			ResumeUpdate, `goes on after a pause: {"by": "...", "reason": "..."}`, byReason, r.checkResume, r.resume,
+		}),
+		serve(ctx, r, command[RetryRequest]{
+			RetryUpdate, `puts failed targets back to work, all or those named: {"by": "...", "targets": ["..."]}`,
+			func(q RetryRequest) string { return q.By }, r.checkRetry, r.retry,
+		}),
+		serve(ctx, r, command[SkipRequest]{
+			SkipUpdate, `leaves failed or pending targets alone: {"by": "...", "targets": ["..."], "reason": "..."}`,
+			func(q SkipRequest) string { return q.By }, r.checkSkip, r.skip,
+		}),
+		serve(ctx, r, command[ReasonRequest]{
+			AbortUpdate, `lets those in work finish, then ends it: {"by": "...", "reason": "..."}`, byReason, r.checkAbort, r.abort,
+		}),
 	)
 }
 
