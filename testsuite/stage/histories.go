@@ -1,4 +1,4 @@
-package endtoend
+package stage
 
 import (
 	"flag"
@@ -16,7 +16,7 @@ import (
 // histories is where the tests' histories are kept as golden ones of a release,
 // for the package replay:
 //
-//	go test ./testsuite/endtoend -histories "$PWD/testsuite/replay/testdata/VERSION"
+//	go test ./testsuite/endtoend ./testsuite/faults -histories "$PWD/testsuite/replay/testdata/VERSION"
 var histories = flag.String("histories", "", "folder that the histories of the tests' rotations are written to")
 
 // identity says which host and process did something, which is nobody's
@@ -25,12 +25,12 @@ var identity = regexp.MustCompile(`"identity": *"[^"]*"`)
 
 // keep writes a closed run's history, named after its test, if that is asked
 // for.
-func (s stage) keep(run client.WorkflowRun) {
+func (s Stage) keep(run client.WorkflowRun) {
 	s.Helper()
-	if *histories == "" {
+	if *histories == "" || s.Unrecorded {
 		return
 	}
-	data, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(&historypb.History{Events: s.history(run)})
+	data, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(&historypb.History{Events: s.History(run)})
 	require.NoError(s, err)
 	data = identity.ReplaceAll(data, []byte(`"identity": "keyturn"`))
 	require.NoError(s, os.MkdirAll(*histories, 0o755))

@@ -1,0 +1,151 @@
+// Package secrets plants secrets and looks for them everywhere.
+package secrets
+
+import (
+	"bytes"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+
+	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/stage"
+	"keyturn/testsuite/temporalserver"
+	"keyturn/workflows"
+)
+
+func TestMain(m *testing.M) { temporalserver.Main(m) }
+
+// The secrets: the right key, the key of a connection that is refused, and the
+// one in every project's body.
+const (
+	rightKey = "planted-right-private-key-7f3a91"
+	wrongKey = "planted-wrong-private-key-0c55de"
+)
+
+var planted = []string{rightKey, wrongKey, simulator.PlantedSecret}
+
+// finds are all that anybody can get to see, by where.
+type finds map[string][]byte
+
+func (f finds) requireClean(t *testing.T) {
+	t.Helper()
+	for where, text := range f {
+		assert.NotEmpty(t, text, "%s must have been looked at", where)
+		for _, secret := range planted {
+			assert.NotContains(t, string(text), secret, where)
+		}
+	}
+}
+
+// A rotation runs into every kind of trouble, with an Ops Manager that repeats
+// the key in its answers, and a worker that crashes in the end.
+func TestPrivateKeyAppearsNowhere(t *testing.T) {
+	s := stage.New(t, simulator.Options{PrivateKey: rightKey})
+	cluster := s.OM.AddShardedCluster(s.Project, "orders", 4)
+	repeats := `{"errorCode":"X_` + rightKey + `","detail":"your key is ` + rightKey + `, and the agent's ` + wrongKey + `","error":403}`
+	s.OM.Inject(simulator.PutCut(cluster.ShardIDs[0], simulator.ApplyBefore))
+	s.OM.Inject(simulator.RateLimited(http.MethodPut, cluster.ShardIDs[1], "1"))
+	s.OM.Inject(simulator.Fault{Method: http.MethodPut, ClusterID: cluster.ShardIDs[2], Status: 403, Body: strings.ReplaceAll(repeats, wrongKey, "x"), Apply: simulator.ApplyNo})
+	s.OM.Inject(simulator.Fault{Method: http.MethodGet, Kind: simulator.KindKey, ClusterID: cluster.ConfigID, Status: 200, Body: "<title>" + rightKey + "</title>", ContentType: "text/html", Skip: 1, Times: simulator.Forever})
+	worker := startWorker(s)
+	found := finds{}
+
+	input := s.Input(cluster.ID)
+	input.OnFailure = workflows.OnFailureHold
+	run := s.Start(input)
+	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseHeld })
+	found["the progress query"] = []byte(s.CLI("workflow", "query", "-w", run.GetID(), "--type", "progress"))
+	found["the current details"] = []byte(s.CLI("workflow", "metadata", "-w", run.GetID(), "-o", "json"))
+	found["the stack trace query"] = []byte(s.CLI("workflow", "stack", "-w", run.GetID()))
+	_, err := s.Update(run.GetID(), workflows.SkipUpdate, workflows.SkipRequest{By: "lee", Targets: []string{"orders-2"}})
+	require.NoError(t, err)
+	s.Await(run.GetID(), func(p workflows.Progress) bool {
+		return p.Phase == workflows.PhaseHeld && strings.Contains(p.WaitingFor, "orders-config")
+	})
+	_, err = s.Update(run.GetID(), workflows.AbortUpdate, workflows.ReasonRequest{By: "lee"})
+	require.NoError(t, err)
+	_, err = s.Result(run)
+	require.Error(t, err)
+	found["the failure"] = []byte(err.Error())
+
+	refused := s.Input(cluster.ID)
+	refused.Connection = "wrong"
+	second := s.StartAs(workflows.RotateClusterID("wrong", s.Project, cluster.ID), refused)
+	_, err = s.Result(second)
+	require.ErrorContains(t, err, "Unauthorized")
+	found["the other failure"] = []byte(err.Error())
+
+	for _, event := range s.History(run) {
+		data, err := proto.Marshal(event)
+		require.NoError(t, err)
+		found["the history"] = append(found["the history"], data...)
+	}
+	for _, event := range s.History(second) {
+		data, err := proto.Marshal(event)
+		require.NoError(t, err)
+		found["the other history"] = append(found["the other history"], data...)
+	}
+	found["ps"] = worker.commandLine(t)
+	found["the log and the crash"] = worker.crash(t)
+	require.Contains(t, string(found["the log and the crash"]), "goroutine ", "it must have crashed")
+	found.requireClean(t)
+}
+
+// process is a worker of its own, which can crash.
+type process struct {
+	command *exec.Cmd
+	output  bytes.Buffer
+}
+
+func startWorker(s stage.Stage) *process {
+	s.Helper()
+	folder := s.TempDir()
+	binary := filepath.Join(folder, "worker")
+	out, err := exec.Command("go", "build", "-o", binary, "keyturn/worker").CombinedOutput()
+	require.NoError(s, err, "%s", out)
+	keyFile, connections := filepath.Join(folder, "key"), filepath.Join(folder, "connections.toml")
+	require.NoError(s, os.WriteFile(keyFile, []byte(rightKey+"\n"), 0o600))
+	require.NoError(s, os.WriteFile(connections, []byte(`[connections.wrong]
+url = "`+s.OM.URL+`"
+public_key = "`+simulator.DefaultPublicKey+`"
+private_key = "`+wrongKey+`"
+`), 0o600))
+	p := &process{command: exec.Command(binary)}
+	p.command.Env = []string{
+		"HOME=" + folder, "GOTRACEBACK=all",
+		"TEMPORAL_ADDRESS=" + s.Server.Address, "TEMPORAL_NAMESPACE=" + s.Server.Namespace,
+		"KEYTURN_TASK_QUEUE=" + s.TaskQueue, "KEYTURN_CONNECTIONS_FILE=" + connections,
+		"OPS_MANAGER_URL=" + s.OM.URL, "OPS_MANAGER_PUBLIC_KEY=" + simulator.DefaultPublicKey, "OPS_MANAGER_PRIVATE_KEY_FILE=" + keyFile,
+	}
+	p.command.Stdout, p.command.Stderr = &p.output, &p.output
+	require.NoError(s, p.command.Start())
+	s.Cleanup(func() {
+		_ = p.command.Process.Kill()
+		_ = p.command.Wait()
+	})
+	return p
+}
+
+func (p *process) commandLine(t *testing.T) []byte {
+	t.Helper()
+	out, err := exec.Command("ps", "-ww", "-o", "args=", "-p", strconv.Itoa(p.command.Process.Pid)).Output()
+	require.NoError(t, err, "ps is needed")
+	return out
+}
+
+// crash makes the worker dump all its goroutines, and gives all that it wrote.
+func (p *process) crash(t *testing.T) []byte {
+	t.Helper()
+	require.NoError(t, p.command.Process.Signal(syscall.SIGQUIT))
+	require.Error(t, p.command.Wait())
+	return p.output.Bytes()
+}
