@@ -9,6 +9,9 @@
 //		TaskQueue: workflows.DefaultTaskQueue,
 //	}, workflows.RotateClusterType, workflows.RotateClusterInput{ProjectID: projectID, ClusterID: clusterID})
 //
+// A workflow in another namespace calls the Nexus service keyturn, operation
+// rotate-cluster, with the same input and result; see RotateClusterOperation.
+//
 // A rotation that does not reach every target fails with an application error
 // of type PartialFailure, whose details are a RotateClusterResult; see
 // ResultOf.

@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -119,12 +118,8 @@ func ResultOf(err error) (*RotateClusterResult, bool) {
 	if !errors.As(err, &appErr) || !appErr.HasDetails() {
 		return nil, false
 	}
-	var raw json.RawMessage
-	if appErr.Details(&raw) != nil {
-		return nil, false
-	}
 	var result RotateClusterResult
-	if json.Unmarshal(raw, &result) != nil || result.ClusterID == "" {
+	if appErr.Details(&result) != nil || result.ClusterID == "" {
 		return nil, false
 	}
 	return &result, true

@@ -45,7 +45,7 @@ func handOver(ctx workflow.Context, id string, input converter.RawValue, summary
 	var result RotateClusterResult
 	err := workflow.ExecuteChildWorkflow(ctx, RotateClusterType, input).Get(ctx, &result)
 	if temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-		return nil, failure(activities.ErrorClusterBusy, nil, "a rotation of this cluster is running already: look at workflow %s", id)
+		return nil, clusterBusy(id)
 	}
 	if err != nil {
 		return nil, causeOf(err)

@@ -31,8 +31,8 @@ const (
 )
 
 // New returns a worker, not yet started, for the task queue: with all workflows
-// and activities registered and the options of production. Each adjust may
-// change the options before the worker is made.
+// and activities and the Nexus service registered, and the options of
+// production. Each adjust may change the options before the worker is made.
 func New(c client.Client, taskQueue string, a *activities.Activities, adjust ...func(*sdkworker.Options)) sdkworker.Worker {
 	options := productionOptions()
 	for _, change := range adjust {
@@ -41,6 +41,7 @@ func New(c client.Client, taskQueue string, a *activities.Activities, adjust ...
 	worker := sdkworker.New(c, taskQueue, options)
 	activities.Register(worker, a)
 	workflows.Register(worker)
+	workflows.RegisterNexus(worker)
 	return worker
 }
 
