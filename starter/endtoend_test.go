@@ -84,10 +84,19 @@ func (s *stage) starter(command string, args ...string) answer {
 // starterSaying calls then when the command has said something on standard
 // output, or has ended.
 func (s *stage) starterSaying(ctx context.Context, something string, then func(), command string, args ...string) answer {
+	words := append(strings.Fields(command), "--project", s.cluster.ProjectID, "--cluster", s.cluster.ID, "--connection", s.connection)
+	return s.runSaying(ctx, something, then, append(words, args...)...)
+}
+
+// run runs a command line that names its cluster itself, if it is about one.
+func (s *stage) run(words ...string) answer {
+	return s.runSaying(s.t.Context(), "", func() {}, words...)
+}
+
+func (s *stage) runSaying(ctx context.Context, something string, then func(), words ...string) answer {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 	stdout, stderr := listener{waitsFor: something, then: sync.OnceFunc(then)}, bytes.Buffer{}
-	words := append([]string{command, "--project", s.cluster.ProjectID, "--cluster", s.cluster.ID, "--connection", s.connection}, args...)
 	code := run(ctx, words, s.environment(), strings.NewReader(""), &stdout, &stderr)
 	stdout.then() // nobody shall wait for what was never said
 	return answer{code, stdout.String(), stderr.String()}

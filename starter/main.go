@@ -60,7 +60,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	a.server.addFlags(root.PersistentFlags())
 	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Start and watch:"}, &cobra.Group{ID: groupSteer, Title: "Operators' commands:"})
-	root.AddCommand(a.rotateCommand(), a.planCommand(), a.watchCommand(), a.reportCommand())
+	root.AddCommand(a.rotateCommand(), a.planCommand(), a.watchCommand(), a.reportCommand(), a.scheduleCommand())
 	root.AddCommand(a.steerCommands()...)
 	return root
 }
@@ -141,6 +141,10 @@ const rootExamples = `  # what would be rotated, with the keys of now
   # it is held: try the failed targets again, and watch on
   starter retry --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a
   starter watch --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a
+
+  # rotate on the first of January, April, July and October
+  starter schedule apply --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a \
+    --cron '0 4 1 */3 *' --time-zone Europe/Berlin
 
   # the proof for the auditor
   starter report --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a -o csv`

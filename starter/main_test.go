@@ -15,7 +15,7 @@ func TestHelpTeaches(t *testing.T) {
 	if code != exitDone || stderr != "" {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
-	for _, want := range []string{"Exit codes:", "HELD", "Examples:", "rotate", "plan", "watch", "report", "approve", "reject", "pause", "resume", "retry", "skip", "abort", "completion"} {
+	for _, want := range []string{"Exit codes:", "HELD", "Examples:", "rotate", "plan", "watch", "report", "schedule", "approve", "reject", "pause", "resume", "retry", "skip", "abort", "completion"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("the help does not speak of %q", want)
 		}
@@ -66,6 +66,31 @@ func TestWrongUse(t *testing.T) {
 		{append([]string{"skip", "--by", "erin"}, named...), `"targets" not set`},
 		{append([]string{"approve", "--by", " "}, named...), "--by"},
 		{append([]string{"watch", "--profile", "nope"}, named...), "nope"},
+		{[]string{"schedule", "aply"}, "unknown command"},
+		{[]string{"schedule", "show"}, "[id cluster]"},
+		{[]string{"schedule", "delete", "--cluster", testCluster}, "[project cluster]"},
+		{[]string{"schedule", "trigger", "--project", testProject, "--cluster", "5196"}, "--cluster: must be 24 hex digits"},
+		{[]string{"schedule", "show", "--id", ""}, "--project: must be 24 hex digits"},
+		{append([]string{"schedule", "show", "--id", "x"}, named...), "[id"},
+		{[]string{"schedule", "pause", "--id", "x", "--by", " "}, "--by"},
+		{[]string{"schedule", "apply", "--cron", "@daily"}, "not set"},
+		{append([]string{"schedule", "apply"}, named...), "[cron every]"},
+		{append([]string{"schedule", "apply", "--cron", "@daily", "--every", "24h"}, named...), "[cron every]"},
+		{append([]string{"schedule", "apply", "--cron", "0 4 1 13 *"}, named...), `the month "13" must be 1 to 12`},
+		{append([]string{"schedule", "apply", "--cron", "@every 24h"}, named...), "2 fields"},
+		{append([]string{"schedule", "apply", "--cron", "CRON_TZ=Europe/Berlin 0 4 1 * *"}, named...), "--cron: "},
+		{append([]string{"schedule", "apply", "--cron", "@daily", "--time-zone", "Berlin"}, named...), `--time-zone: "Berlin"`},
+		{append([]string{"schedule", "apply", "--cron", "@daily", "--time-zone", "Local"}, named...), "--time-zone"},
+		{append([]string{"schedule", "apply", "--cron", "@daily", "--time-zone", ""}, named...), "--time-zone"},
+		{append([]string{"schedule", "apply", "--cron", "@daily", "--offset", "1h"}, named...), "--offset: goes with --every"},
+		{append([]string{"schedule", "apply", "--every", "0s"}, named...), "--every: must be 1s or more"},
+		{append([]string{"schedule", "apply", "--every", "24h", "--offset", "24h"}, named...), "--offset"},
+		{append([]string{"schedule", "apply", "--every", "90m0.5s"}, named...), "whole seconds"},
+		{append([]string{"schedule", "apply", "--cron", "@daily", "--jitter", "-1s"}, named...), "--jitter"},
+		{append([]string{"schedule", "apply", "--cron", "@daily", "--catch-up", "9s"}, named...), "--catch-up: must be 10s or more"},
+		{append([]string{"schedule", "apply", "--cron", "@daily", "--note", strings.Repeat("n", 1001)}, named...), "--note"},
+		{append([]string{"schedule", "apply", "--cron", "@daily", "--hold-timeout", "0s"}, named...), "--hold-timeout: must be more than 0"},
+		{append([]string{"schedule", "apply", "--cron", "@daily", "--concurrency", "65"}, named...), "--concurrency"},
 	} {
 		code, stdout, stderr := runHere(t, []string{"TEMPORAL_ADDRESS=127.0.0.1:1"}, nil, test.args...)
 		if code != exitWrongUse || stdout != "" || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") != 1 {

@@ -289,13 +289,18 @@ func runValues(f findings) []string {
 
 // csvOf has a row a target, complete in itself.
 func csvOf(f findings) string {
-	t := table.NewWriter()
-	t.Style().CSV.FieldProtection = true // a name must not become a spreadsheet's formula
+	t := newCSV()
 	t.AppendHeader(append(append(table.Row{}, runColumns...), targetColumns...))
 	for _, record := range f.Targets {
 		t.AppendRow(cleanRow(append(runValues(f), targetValues(record)...)...))
 	}
 	return t.RenderCSV()
+}
+
+func newCSV() table.Writer {
+	t := table.NewWriter()
+	t.Style().CSV.FieldProtection = true // a name must not become a spreadsheet's formula
+	return t
 }
 
 // markdownOf is a report for a ticket.

@@ -30,6 +30,8 @@ type rotateFlags struct {
 	wait      bool
 	untilHeld bool
 	resume    resumeFlags
+	// fields are those of the input that a flag can set.
+	fields []inputFlag
 }
 
 // inputFlag is a flag of one field of the input.
@@ -39,7 +41,7 @@ type inputFlag struct {
 }
 
 // addPlanFlags adds what a plan, too, can be told.
-func (f *rotateFlags) addPlanFlags(flags *pflag.FlagSet, a *app) []inputFlag {
+func (f *rotateFlags) addPlanFlags(flags *pflag.FlagSet, a *app) {
 	v := &f.values
 	*v = workflows.DefaultRotateClusterInput()
 	flags.StringVar(&f.taskQueue, "task-queue", a.env.taskQueue(), "the worker's task queue ("+taskQueueVariable+")")
@@ -49,15 +51,15 @@ func (f *rotateFlags) addPlanFlags(flags *pflag.FlagSet, a *app) []inputFlag {
 	flags.StringVar(&v.Change.Ticket, "ticket", "", "the change's ticket, for the records")
 	flags.StringVar(&v.Change.RequestedBy, "requested-by", a.user, "who asks for it, for the records; may not approve it")
 	flags.StringVar(&v.Change.Reason, "reason", "", "why, for the records")
-	return []inputFlag{
+	f.fields = append(f.fields, []inputFlag{
 		{"concurrency", func(to *workflows.RotateClusterInput) { to.Concurrency = v.Concurrency }},
 		{"expected-targets", func(to *workflows.RotateClusterInput) { to.ExpectedTargets = v.ExpectedTargets }},
 		{"retry-timeout", func(to *workflows.RotateClusterInput) { to.RetryTimeout = v.RetryTimeout }},
-	}
+	}...)
 }
 
 // addRotateFlags adds what only a rotation can be told.
-func (f *rotateFlags) addRotateFlags(command *cobra.Command) []inputFlag {
+func (f *rotateFlags) addRotateFlags(command *cobra.Command) {
 	v, flags := &f.values, command.Flags()
 	flags.BoolVar(&v.RequireApproval, "require-approval", false, "wait, before anything is changed, until somebody else approves")
 	durationVar(flags, &v.ApprovalTimeout, "approval-timeout", "how long to wait for the approval")
@@ -66,14 +68,14 @@ func (f *rotateFlags) addRotateFlags(command *cobra.Command) []inputFlag {
 	durationVar(flags, &v.SettleTime, "settle-time", "after a PUT of unknown outcome: how long the key must keep its old id before another PUT")
 	durationVar(flags, &v.VerifyTimeout, "verify-timeout", "how long a new key may take to show")
 	completeWith(command, "on-failure", onFailureValues)
-	return []inputFlag{
+	f.fields = append(f.fields, []inputFlag{
 		{"require-approval", func(to *workflows.RotateClusterInput) { to.RequireApproval = v.RequireApproval }},
 		{"approval-timeout", func(to *workflows.RotateClusterInput) { to.ApprovalTimeout = v.ApprovalTimeout }},
 		{"on-failure", func(to *workflows.RotateClusterInput) { to.OnFailure = v.OnFailure }},
 		{"hold-timeout", func(to *workflows.RotateClusterInput) { to.HoldTimeout = v.HoldTimeout }},
 		{"settle-time", func(to *workflows.RotateClusterInput) { to.SettleTime = v.SettleTime }},
 		{"verify-timeout", func(to *workflows.RotateClusterInput) { to.VerifyTimeout = v.VerifyTimeout }},
-	}
+	}...)
 }
 
 func durationVar(flags *pflag.FlagSet, value *workflows.Duration, name, usage string) {
@@ -82,12 +84,12 @@ func durationVar(flags *pflag.FlagSet, value *workflows.Duration, name, usage st
 
 // input has the fields whose flags are set; the others are left to the
 // workflow's defaults.
-func (f *rotateFlags) input(name rotationName, flags *pflag.FlagSet, fields []inputFlag) workflows.RotateClusterInput {
+func (f *rotateFlags) input(name rotationName, flags *pflag.FlagSet) workflows.RotateClusterInput {
 	input := workflows.RotateClusterInput{ProjectID: name.project, ClusterID: name.cluster, Change: f.values.Change}
 	if name.connection != workflows.DefaultConnection {
 		input.Connection = name.connection
 	}
-	for _, field := range fields {
+	for _, field := range f.fields {
 		if flags.Changed(field.name) {
 			field.copy(&input)
 		}
@@ -108,19 +110,17 @@ func (f *rotateFlags) check(flags *pflag.FlagSet) error {
 	case f.taskQueue == "":
 		return wrongUse("--task-queue: must not be empty")
 	}
-	var problem error
-	flags.Visit(func(flag *pflag.Flag) {
+	for _, field := range f.fields {
 		// In an input, zero is a field left out: the default would apply.
-		if duration, err := flags.GetDuration(flag.Name); err == nil && duration <= 0 {
-			problem = wrongUse("--%s: must be more than 0", flag.Name)
+		if duration, err := flags.GetDuration(field.name); err == nil && duration <= 0 {
+			return wrongUse("--%s: must be more than 0", field.name)
 		}
-	})
-	return problem
+	}
+	return nil
 }
 
 func (a *app) rotateCommand() *cobra.Command {
 	f := &rotateFlags{}
-	var fields []inputFlag
 	command := &cobra.Command{
 		Use:     "rotate",
 		GroupID: groupRun,
@@ -133,11 +133,12 @@ func (a *app) rotateCommand() *cobra.Command {
 		if err := a.checkRotate(f, command.Flags()); err != nil {
 			return err
 		}
-		return a.rotate(ctx, f, f.input(a.rotation, command.Flags(), fields))
+		return a.rotate(ctx, f, f.input(a.rotation, command.Flags()))
 	})
 	a.rotation.addFlags(command)
 	a.format.addFlag(command)
-	fields = append(f.addPlanFlags(command.Flags(), a), f.addRotateFlags(command)...)
+	f.addPlanFlags(command.Flags(), a)
+	f.addRotateFlags(command)
 	f.resume.addFlags(command)
 	command.Flags().BoolVar(&f.wait, "wait", false, "follow it until it ends, or waits for somebody")
 	addUntilHeld(command.Flags(), &f.untilHeld)
@@ -183,7 +184,6 @@ func (a *app) rotate(ctx context.Context, f *rotateFlags, input workflows.Rotate
 
 func (a *app) planCommand() *cobra.Command {
 	f := &rotateFlags{}
-	var fields []inputFlag
 	command := &cobra.Command{
 		Use:     "plan",
 		GroupID: groupRun,
@@ -198,13 +198,13 @@ workflow id: where a rotation is running, it fails with ClusterBusy.`,
 		if err := cmp.Or(a.rotation.check(), f.check(command.Flags())); err != nil {
 			return err
 		}
-		input := f.input(a.rotation, command.Flags(), fields)
+		input := f.input(a.rotation, command.Flags())
 		input.DryRun = true
 		return a.plan(ctx, f.taskQueue, input)
 	})
 	a.rotation.addFlags(command)
 	a.format.addFlag(command)
-	fields = f.addPlanFlags(command.Flags(), a)
+	f.addPlanFlags(command.Flags(), a)
 	return command
 }
 

@@ -13,14 +13,15 @@ import (
 func inputOf(t *testing.T, a *app, args ...string) string {
 	t.Helper()
 	f, command := &rotateFlags{}, &cobra.Command{}
-	fields := append(f.addPlanFlags(command.Flags(), a), f.addRotateFlags(command)...)
+	f.addPlanFlags(command.Flags(), a)
+	f.addRotateFlags(command)
 	if err := command.ParseFlags(args); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.check(command.Flags()); err != nil {
 		t.Fatal(err)
 	}
-	text, err := json.Marshal(f.input(a.rotation, command.Flags(), fields))
+	text, err := json.Marshal(f.input(a.rotation, command.Flags()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
@@ -21,13 +23,16 @@ import (
 type rotationName struct{ connection, project, cluster string }
 
 func (n *rotationName) addFlags(command *cobra.Command) {
-	flags := command.Flags()
-	flags.StringVar(&n.project, "project", "", "id of the Ops Manager project, 24 hex digits (required)")
-	flags.StringVar(&n.cluster, "cluster", "", "id of the sharded cluster or replica set, 24 hex digits (required)")
-	flags.StringVar(&n.connection, "connection", workflows.DefaultConnection, "the Ops Manager, by the name that the worker knows it under")
+	n.define(command.Flags(), " (required)")
 	for _, required := range []string{"project", "cluster"} {
 		must(command.MarkFlagRequired(required))
 	}
+}
+
+func (n *rotationName) define(flags *pflag.FlagSet, remark string) {
+	flags.StringVar(&n.project, "project", "", "id of the Ops Manager project, 24 hex digits"+remark)
+	flags.StringVar(&n.cluster, "cluster", "", "id of the sharded cluster or replica set, 24 hex digits"+remark)
+	flags.StringVar(&n.connection, "connection", workflows.DefaultConnection, "the Ops Manager, by the name that the worker knows it under")
 }
 
 func (n rotationName) check() error {
@@ -48,11 +53,21 @@ func (n rotationName) workflowID() string {
 
 // commandLine is a command for the same rotation, to be copied by the user.
 func (a *app) commandLine(command string, more ...string) string {
-	words := []string{"starter", command, "--project", a.rotation.project, "--cluster", a.rotation.cluster}
-	if a.rotation.connection != workflows.DefaultConnection {
-		words = append(words, "--connection", a.rotation.connection)
+	return a.commandLineFor(a.rotation, command, more...)
+}
+
+func (a *app) commandLineFor(name rotationName, command string, more ...string) string {
+	words := []string{command, "--project", name.project, "--cluster", name.cluster}
+	if name.connection != workflows.DefaultConnection {
+		words = append(words, "--connection", name.connection)
 	}
-	words = append(append(words, a.server.asGiven()...), more...)
+	return a.shellLine(words, more...)
+}
+
+// shellLine is a command line of the starter for the same Temporal, whose flags
+// stand before more.
+func (a *app) shellLine(words []string, more ...string) string {
+	words = slices.Concat([]string{"starter"}, words, a.server.asGiven(), more)
 	for i, word := range words {
 		words[i] = shellWord(word)
 	}
@@ -97,7 +112,11 @@ func isRunning(info *workflowpb.WorkflowExecutionInfo) bool {
 
 // queryProgress asks a run for its progress.
 func (a *app) queryProgress(ctx context.Context, s *session, runID string) (*workflows.Progress, error) {
-	answer, err := s.QueryWorkflow(ctx, a.rotation.workflowID(), runID, workflows.ProgressQuery)
+	return s.progress(ctx, a.rotation, runID)
+}
+
+func (s *session) progress(ctx context.Context, name rotationName, runID string) (*workflows.Progress, error) {
+	answer, err := s.QueryWorkflow(ctx, name.workflowID(), runID, workflows.ProgressQuery)
 	if err != nil {
 		return nil, err
 	}
