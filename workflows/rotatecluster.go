@@ -130,7 +130,7 @@ func newRotation(ctx workflow.Context, input RotateClusterInput, carried *carrie
 		},
 	}
 	if carried != nil {
-		r.continued = true
+		r.continued, r.phase = true, PhaseRotating
 		r.result, r.steering = carried.Result, carried.Steering
 		r.untouchedIn = inheritedVouching(ctx, carried)
 	}

@@ -1,0 +1,53 @@
+package endtoend
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/stage"
+	"keyturn/testsuite/temporalserver"
+	"keyturn/workflows"
+)
+
+// An update that is sent while a rotation continues as new reaches the run that
+// goes on, and what it has set stays set.
+func TestNoUpdateIsLostAcrossContinueAsNew(t *testing.T) {
+	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{"limit.historyCount.suggestContinueAsNew": "30"}})
+	s := stage.On(t, server, simulator.Options{Latency: 20 * time.Millisecond})
+	s.Unrecorded = true
+	cluster := s.OM.AddShardedCluster(s.Project, "orders", 29)
+	s.StartWorker()
+	run := s.Start(s.Input(cluster.ID))
+	first := run.GetRunID()
+	id := run.GetID()
+	s.Await(id, func(p workflows.Progress) bool { return p.Phase == workflows.PhaseRotating })
+
+	commands := 0
+	for {
+		paused, err := s.Update(id, workflows.PauseUpdate, workflows.ReasonRequest{By: "lee", Reason: "now and then"})
+		if err != nil {
+			require.True(t, isOver(err), "%v", err)
+			break
+		}
+		assert.Contains(t, []string{workflows.PhasePaused, workflows.PhaseDone}, paused.Phase)
+		p := s.Progress(id)
+		require.Equal(t, workflows.PhasePaused, p.Phase, "it was accepted, so it holds in whatever run goes on")
+		_, err = s.Update(id, workflows.ResumeUpdate, workflows.ReasonRequest{By: "lee"})
+		require.NoError(t, err)
+		commands += 2
+		time.Sleep(time.Duration(commands%7) * 5 * time.Millisecond) // meets the runs at different moments
+	}
+	s.RequireRotated(run, 30)
+	assert.NotEqual(t, first, run.GetRunID(), "it must have been continued as new")
+	assert.Greater(t, commands, 10)
+	t.Logf("%d commands while %d targets were rotated", commands, 30)
+}
+
+func isOver(err error) bool {
+	return strings.Contains(err.Error(), "the rotation is over") || strings.Contains(err.Error(), "completed")
+}
