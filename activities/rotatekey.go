@@ -180,18 +180,19 @@ func (at *attempt) rotated() RotateKeyResult {
 
 var errLeaseLost = errors.New("this attempt can't prove to be the only one")
 
+// maxClockSkew is how far the worker's clock may be behind Temporal's before it
+// is of no use in telling how old a task is.
+const maxClockSkew = time.Second
+
 // lease gives the check to be made directly before a PUT goes out: that
 // Temporal can't have given the target to another worker meanwhile, which it
 // does when no heartbeat has come for the heartbeat timeout. Where half of
 // that has gone by since the last proof, or a note is to be withdrawn, a
-// heartbeat is sent and must succeed.
-// Without a heartbeat timeout there is nothing to lose.
+// heartbeat is sent and must succeed. Without a heartbeat timeout there is
+// nothing to lose.
 func (at *attempt) lease() func() error {
 	info := activity.GetInfo(at.ctx)
-	proven := at.started
-	if at.putRefusedBefore {
-		proven = time.Time{} // that note must be gone before another PUT goes out
-	}
+	proven := at.provenAtStart()
 	return func() error {
 		if info.HeartbeatTimeout == 0 || time.Since(proven) < info.HeartbeatTimeout/2 {
 			return nil
@@ -205,4 +206,16 @@ func (at *attempt) lease() func() error {
 		proven = asked
 		return nil
 	}
+}
+
+// provenAtStart is since when this attempt is known to be the only one: since
+// Temporal started it, which may be long before the task came to this worker.
+// The zero time = not at all: the clock is of no use, or a note of the attempts
+// before must be withdrawn first.
+func (at *attempt) provenAtStart() time.Time {
+	age := at.started.Sub(activity.GetInfo(at.ctx).StartedTime)
+	if at.putRefusedBefore || age < -maxClockSkew {
+		return time.Time{}
+	}
+	return at.started.Add(-max(age, 0))
 }
