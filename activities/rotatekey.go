@@ -86,6 +86,8 @@ func (at *attempt) settleEarlierPut(ctx context.Context, in RotateKeyInput) (rot
 	settleTime := in.SettleTime.Std()
 	if at.putRefusedBefore || vouchedFor(ctx, in.RefusedIn) {
 		settleTime = 0
+	} else if activity.GetInfo(ctx).Attempt > 1 {
+		at.note(func(n *notes) { n.Ambiguous = true }) // the attempt before may have sent one
 	}
 	return at.settle(ctx, in, settleTime)
 }
