@@ -19,9 +19,12 @@ import (
 //	go test ./testsuite/endtoend ./testsuite/faults -histories "$PWD/testsuite/replay/testdata/VERSION"
 var histories = flag.String("histories", "", "folder that the histories of the tests' rotations are written to")
 
-// identity says which host and process did something, which is nobody's
-// business later.
-var identity = regexp.MustCompile(`"identity": *"[^"]*"`)
+// Which host and process did something is nobody's business later: it stands in
+// identities, and in the names of the workers' own (sticky) task queues.
+var (
+	identity    = regexp.MustCompile(`"identity": *"[^"]*"`)
+	stickyQueue = regexp.MustCompile(`"name": *"[^":]*:[0-9a-f-]{36}"`)
+)
 
 // keep writes a closed run's history, named after its test, if that is asked
 // for.
@@ -33,6 +36,7 @@ func (s Stage) keep(run client.WorkflowRun) {
 	data, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(&historypb.History{Events: s.History(run)})
 	require.NoError(s, err)
 	data = identity.ReplaceAll(data, []byte(`"identity": "keyturn"`))
+	data = stickyQueue.ReplaceAll(data, []byte(`"name": "keyturn:sticky"`))
 	require.NoError(s, os.MkdirAll(*histories, 0o755))
 	name := strings.ReplaceAll(strings.TrimPrefix(s.Name(), "Test"), "/", "-")
 	require.NoError(s, os.WriteFile(filepath.Join(*histories, name+".json"), data, 0o644))
