@@ -51,7 +51,7 @@ func TestDeafChildIsKilledWithItsGroup(t *testing.T) {
 	}
 	// Those just killed may not be collected yet.
 	group := -deaf.command.Process.Pid
-	for deadline := time.Now().Add(fewSeconds); syscall.Kill(group, 0) == nil; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(shortly); syscall.Kill(group, 0) == nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("its group is still there")
 		}

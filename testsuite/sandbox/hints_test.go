@@ -45,7 +45,7 @@ func TestHintsDoWhatTheySay(t *testing.T) {
 	}
 	s.mustShow(`http://127\.0\.0\.1:\d+/namespaces/default/workflows/rotate-cluster:default:[0-9a-f]{24}:[0-9a-f]{24}/[0-9a-f-]{36}/history`)
 	s.signal(s.command.Process.Pid, syscall.SIGINT)
-	s.mustEnd(fewSeconds, 0)
+	s.mustEnd(shortly, 0)
 }
 
 // commandsIn are the lines that are indented after "What to try next".

@@ -21,8 +21,8 @@ import (
 const (
 	// patience is how long a test waits for a phase of the sandbox.
 	patience = 60 * time.Second
-	// fewSeconds is how long the sandbox may take to end when it is asked to.
-	fewSeconds = 8 * time.Second
+	// shortly is how long the sandbox may take to end when it is asked to.
+	shortly = 8 * time.Second
 
 	// runVariable marks the processes of one test's sandbox, which inherit it.
 	runVariable = "SANDBOX_TEST_RUN"
@@ -50,7 +50,7 @@ func TestCtrlCDuringTheRotationLeavesNothing(t *testing.T) {
 	s := startSandbox(t, "--latency=20s")
 	s.waitFor("is listing")
 	s.signal(-s.command.Process.Pid, syscall.SIGINT)
-	s.mustEnd(fewSeconds, 130)
+	s.mustEnd(shortly, 130)
 	s.mustShow(`sandbox: ended by a signal \(interrupt\)`)
 }
 
@@ -59,7 +59,7 @@ func TestSIGTERMDuringTheStartLeavesNothing(t *testing.T) {
 	s := startSandbox(t)
 	s.waitFor("Temporal  ")
 	s.signal(s.command.Process.Pid, syscall.SIGTERM)
-	s.mustEnd(fewSeconds, 143)
+	s.mustEnd(shortly, 143)
 }
 
 func TestKilledSandboxLeavesNoProcess(t *testing.T) {
@@ -88,7 +88,7 @@ func TestCtrlCDuringABuildLeavesNothing(t *testing.T) {
 				}
 			}
 			s.signal(s.command.Process.Pid, syscall.SIGINT)
-			s.mustEnd(fewSeconds, 130)
+			s.mustEnd(shortly, 130)
 		})
 	}
 }
@@ -115,7 +115,7 @@ func TestTakenPortEndsItWithOneLine(t *testing.T) {
 	s := newSandbox(t)
 	s.command.Args = append(s.command.Args, fmt.Sprintf("--ui-port=%d", taken))
 	s.start()
-	s.mustEnd(fewSeconds, exitFailed)
+	s.mustEnd(shortly, exitFailed)
 	if want := fmt.Sprintf("sandbox: --ui-port: port %d is taken\n", taken); s.output.String() != want {
 		t.Errorf("got %q, want %q", s.output.String(), want)
 	}
@@ -133,7 +133,7 @@ func TestFailureShowsTheWorkersLog(t *testing.T) {
 		t.Fatalf("got %d workers", len(worker))
 	}
 	s.signal(worker[0], syscall.SIGKILL)
-	s.mustEnd(fewSeconds, exitFailed)
+	s.mustEnd(shortly, exitFailed)
 	s.mustShow(`sandbox: the worker has ended \(signal: killed\)`)
 	log := s.mustShow(`sandbox: the worker's log is (.+)`)[1]
 	text, err := os.ReadFile(log)
@@ -246,7 +246,7 @@ func (s *sandboxProcess) mustLeaveNothing() {
 // mustLeaveNoProcess gives the system a moment for the ones just killed.
 func (s *sandboxProcess) mustLeaveNoProcess() {
 	s.t.Helper()
-	for deadline := time.Now().Add(fewSeconds); len(s.processes("")) > 0; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(shortly); len(s.processes("")) > 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("it has left processes: %v", s.processes(""))
 		}
