@@ -101,11 +101,17 @@ func (env Environment) Start(id string, arguments ...any) (result workflows.Rota
 // Progress asks the progress query.
 func (env Environment) Progress() workflows.Progress {
 	env.t.Helper()
-	var p workflows.Progress
-	value, err := env.QueryWorkflow(workflows.ProgressQuery)
+	p, err := env.askProgress()
 	require.NoError(env.t, err)
-	require.NoError(env.t, value.Get(&p))
 	return p
+}
+
+func (env Environment) askProgress() (p workflows.Progress, err error) {
+	value, err := env.QueryWorkflow(workflows.ProgressQuery)
+	if err != nil {
+		return p, err
+	}
+	return p, value.Get(&p)
 }
 
 // Command sends an operator's command that must be carried out.
@@ -139,11 +145,12 @@ func (env Environment) send(name string, request any, reason string) {
 	}, request)
 }
 
-// When does something as soon as a condition holds of the progress.
+// When does something as soon as a condition holds of the progress. Before the
+// workflow has begun, nobody answers the query: then it looks again.
 func (env Environment) When(holds func(workflows.Progress) bool, do func(workflows.Progress)) {
 	var look func()
 	look = func() {
-		if p := env.Progress(); holds(p) {
+		if p, err := env.askProgress(); err == nil && holds(p) {
 			do(p)
 			return
 		}
