@@ -550,3 +550,16 @@ func TestChallengeOfAnotherDomain(t *testing.T) {
 	requireError(t, err, opsmanager.Unauthorized)
 	assert.Equal(t, map[string]bool{strings.TrimPrefix(server.URL, "http://"): true}, hosts)
 }
+
+// A stale nonce may be told so late that the time for the answer is up.
+func TestStaleNonceToldLate(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	fault := simulator.StaleNonce(http.MethodGet, set.ID)
+	fault.Delay = time.Minute
+	om.Inject(fault)
+	config := configFor(om)
+	config.RequestTimeout = 200 * time.Millisecond
+	_, err := newClient(t, config).EncryptionKey(t.Context(), project, set.ID)
+	requireError(t, err, opsmanager.Unavailable)
+}

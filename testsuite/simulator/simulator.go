@@ -201,6 +201,7 @@ func (s *Simulator) serveAPI(c *call) {
 // Fault is an undisturbed request.
 func (s *Simulator) respond(c *call, f Fault) {
 	if f.StaleNonce {
+		s.waitOrAbandon(c, f.Delay)
 		s.refuseAsStale(c)
 		return
 	}
@@ -209,10 +210,7 @@ func (s *Simulator) respond(c *call, f Fault) {
 	if c.entry.Authenticated {
 		wait += s.options.Latency
 	}
-	if !s.wait(c, wait) {
-		c.finish(OutcomeAbandoned, 0)
-		panic(http.ErrAbortHandler)
-	}
+	s.waitOrAbandon(c, wait)
 	switch {
 	case f.Hang:
 		c.hang()
@@ -222,6 +220,15 @@ func (s *Simulator) respond(c *call, f Fault) {
 		c.sendHalf(s.answer(c, f, refused))
 	default:
 		c.send(s.answer(c, f, refused))
+	}
+}
+
+// waitOrAbandon ends the request when the caller has gone or the simulator is
+// closed.
+func (s *Simulator) waitOrAbandon(c *call, d time.Duration) {
+	if !s.wait(c, d) {
+		c.finish(OutcomeAbandoned, 0)
+		panic(http.ErrAbortHandler)
 	}
 }
 
