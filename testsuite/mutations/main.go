@@ -142,7 +142,7 @@ func (m mutation) test(copied string) (verdict, error) {
 		return verdict{}, fmt.Errorf("it does not build: %s%w", out, err)
 	}
 	started := time.Now()
-	command := exec.Command("go", append([]string{"test", "-failfast"}, m.tests...)...)
+	command := exec.Command("go", append([]string{"test", "-failfast", "-timeout", "4m"}, m.tests...)...)
 	command.Dir = copied
 	out, err := command.CombinedOutput()
 	v := verdict{name: m.name, took: time.Since(started), caught: err != nil}

@@ -92,8 +92,8 @@ var mutations = []mutation{
 		`!c.AllowHTTP && !isLoopback(u.Hostname())`, `!c.AllowHTTP && u.Hostname() == ""`, clientTests},
 	{"ids are not checked", "opsmanager/client.go",
 		`if !ValidID(id) {`, `if id == "never" {`, clientTests},
-	{"unknown keys of the connections file are ignored", "worker/connections.go",
-		`if !slices.Contains(connectionKeys, key) {`, `if key == "" {`, settingsTests},
+	{"a file's text is shown in a setting's error", "worker/connections.go",
+		`return fmt.Sprintf("the file is not TOML: line %d", parseErr.Position.Line)`, `return fmt.Sprintf("the file is not TOML: %v %s", parseErr, parseErr.LastKey)`, settingsTests},
 	// Safety of change
 	{"the order of the steps is changed", "workflows/rotatecluster.go",
 		"\tif err := r.listTargets(ctx); err != nil {\n\t\treturn err\n\t}\n",
