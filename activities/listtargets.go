@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -79,8 +80,8 @@ func onlyTarget(c opsmanager.Cluster) (ListTargetsResult, error) {
 	case c.ShardName != "":
 		return ListTargetsResult{}, unexpectedTopology(c, "it is shard %q of a sharded cluster: give the sharded cluster's id", c.ShardName)
 	}
-	target := Target{ClusterID: c.ID, Name: firstOf(c.ReplicaSetName, c.ClusterName, c.ID), Role: RoleReplicaSet}
-	return ListTargetsResult{ClusterName: firstOf(c.ClusterName, target.Name), Targets: []Target{target}}, nil
+	target := Target{ClusterID: c.ID, Name: cmp.Or(c.ReplicaSetName, c.ClusterName, c.ID), Role: RoleReplicaSet}
+	return ListTargetsResult{ClusterName: cmp.Or(c.ClusterName, target.Name), Targets: []Target{target}}, nil
 }
 
 // targetsOf picks a sharded cluster's parts out of its project. A plain replica
@@ -100,7 +101,7 @@ func targetsOf(parent opsmanager.Cluster, all []opsmanager.Cluster) (ListTargets
 			parents++
 			listed = listed || strings.EqualFold(c.ID, parent.ID)
 		case c.TypeName == opsmanager.TypeConfigServerReplicaSet:
-			configServers = append(configServers, Target{c.ID, firstOf(c.ReplicaSetName, c.ClusterName), RoleConfigServer})
+			configServers = append(configServers, Target{c.ID, cmp.Or(c.ReplicaSetName, c.ClusterName), RoleConfigServer})
 		case c.ShardName == "":
 		case c.TypeName != opsmanager.TypeReplicaSet:
 			oddShard = fmt.Sprintf("its shard %q is of the unknown type %q", c.ShardName, c.TypeName)
@@ -136,13 +137,4 @@ func byNaturalOrder(a, b Target) int {
 	default:
 		return strings.Compare(a.ClusterID, b.ClusterID)
 	}
-}
-
-func firstOf(values ...string) string {
-	for _, value := range values {
-		if value != "" {
-			return value
-		}
-	}
-	return ""
 }

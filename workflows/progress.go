@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,7 +111,7 @@ func (r *rotation) show(ctx workflow.Context) {
 func (r *rotation) markdown() string {
 	var b strings.Builder
 	p := r.progress()
-	write(&b, "**%s**: %s", cell(firstNonEmpty(r.result.ClusterName, r.input.ClusterID)), p.Phase)
+	write(&b, "**%s**: %s", cell(cmp.Or(r.result.ClusterName, r.input.ClusterID)), p.Phase)
 	for _, status := range statuses {
 		if n := p.Counts[status]; n > 0 {
 			write(&b, ", %d %s", n, status)
@@ -188,11 +189,4 @@ func (t TargetRecord) Remark() string {
 // cell makes foreign text fit for a cell of a Markdown table.
 func cell(text string) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ", "\r", " ", "<", "&lt;").Replace(text)
-}
-
-func firstNonEmpty(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

@@ -28,9 +28,7 @@ func RotateCluster(ctx workflow.Context, raw converter.RawValue, carried *carrie
 	if info.WorkflowExecution.ID != id {
 		return handOver(ctx, id, raw, StaticSummary(input))
 	}
-	r := newRotation(ctx, input, carried)
-	r.raw = raw
-	return r.run(ctx)
+	return newRotation(ctx, input, raw, carried).run(ctx)
 }
 
 // handOver has the rotation done under the one id that is its lock. The child
@@ -119,9 +117,10 @@ type rotation struct {
 	cancelWork workflow.CancelFunc
 }
 
-func newRotation(ctx workflow.Context, input RotateClusterInput, carried *carriedState) *rotation {
+func newRotation(ctx workflow.Context, input RotateClusterInput, raw converter.RawValue, carried *carriedState) *rotation {
 	r := &rotation{
 		input:   input,
+		raw:     raw,
 		phase:   PhaseListing,
 		refused: map[string]bool{},
 		result: RotateClusterResult{
