@@ -34,6 +34,9 @@ func TestNoUpdateIsLostAcrossContinueAsNew(t *testing.T) {
 			break
 		}
 		assert.Contains(t, []string{workflows.PhasePaused, workflows.PhaseDone}, paused.Phase)
+		if paused.Counts[workflows.StatusPending] == 0 {
+			break // the last targets are in work, and finish: there is nothing to pause
+		}
 		p := s.Progress(id)
 		require.Equal(t, workflows.PhasePaused, p.Phase, "it was accepted, so it holds in whatever run goes on")
 		_, err = s.Update(id, workflows.ResumeUpdate, workflows.ReasonRequest{By: "lee"})
