@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 const apiPath = "/api/public/v1.0"
@@ -28,8 +26,7 @@ type Client struct {
 	timeout     time.Duration
 	transport   http.RoundTripper
 	nonces      noncePool
-	rate        *rate.Limiter
-	slots       chan struct{} // nil = no limit
+	limits      *limiter
 }
 
 // New makes a client and sends nothing. The error is a [*ConfigError].
@@ -51,16 +48,10 @@ func New(config Config) (*Client, error) {
 		userAgent:   config.UserAgent,
 		timeout:     config.RequestTimeout,
 		transport:   transport,
-		rate:        rate.NewLimiter(rate.Inf, 1),
+		limits:      newLimiter(config.RequestsPerSecond, config.MaxInFlight),
 	}
 	if c.timeout == 0 {
 		c.timeout = DefaultRequestTimeout
-	}
-	if config.RequestsPerSecond > 0 {
-		c.rate.SetLimit(rate.Limit(config.RequestsPerSecond))
-	}
-	if config.MaxInFlight > 0 {
-		c.slots = make(chan struct{}, config.MaxInFlight)
 	}
 	return c, nil
 }
@@ -75,6 +66,8 @@ type request struct {
 	// beforeSend is asked directly before the request goes out, after the
 	// waiting for the client's limits; its error sends nothing.
 	beforeSend func() error
+	// secret: the answer holds secrets, and is never quoted.
+	secret bool
 }
 
 // target is what stands in the request line, and so in the digest's uri.
@@ -110,13 +103,19 @@ func (c *Client) request(method, format string, ids ...string) (request, error) 
 
 // call sends a request within the client's limits and classifies the answer.
 func (c *Client) call(ctx context.Context, r request) (answer, error) {
-	if err := c.acquire(ctx); err != nil {
+	sentAt, err := c.limits.enter(ctx)
+	if err != nil {
 		return answer{}, c.networkError(r, err, false)
 	}
-	defer c.release()
+	defer c.limits.leave()
 	a, err := c.authenticated(ctx, r)
 	if err != nil {
 		return a, err
+	}
+	if a.status == http.StatusTooManyRequests {
+		c.limits.refused(sentAt, parseRetryAfter(a.header.Get("Retry-After"), time.Now()))
+	} else {
+		c.limits.accepted(sentAt)
 	}
 	if a.status/100 != 2 {
 		return a, c.statusError(r, a)
@@ -124,30 +123,9 @@ func (c *Client) call(ctx context.Context, r request) (answer, error) {
 	return a, nil
 }
 
-func (c *Client) acquire(ctx context.Context) error {
-	if c.slots == nil {
-		return ctx.Err()
-	}
-	select {
-	case c.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (c *Client) release() {
-	if c.slots != nil {
-		<-c.slots
-	}
-}
-
 // exchange is one request on the wire, and its answer read to the end. An
 // error means that no answer came.
 func (c *Client) exchange(ctx context.Context, r request, authorization string) (answer, error) {
-	if err := c.rate.Wait(ctx); err != nil {
-		return answer{}, c.networkError(r, err, false)
-	}
 	if r.beforeSend != nil {
 		if err := r.beforeSend(); err != nil {
 			return answer{}, c.networkError(r, err, false)

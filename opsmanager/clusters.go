@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 )
 
@@ -18,13 +16,7 @@ const (
 	TypeConfigServerReplicaSet = "CONFIG_SERVER_REPLICA_SET"
 )
 
-const (
-	// itemsPerPage is the most that current versions give; 3.6 and 4.0 give
-	// 100, whatever is asked for.
-	itemsPerPage = 500
-	// maxPages ends a listing whose pages never end.
-	maxPages = 1000
-)
+const clustersPath = "/groups/%s/clusters"
 
 // Cluster is one entity of a project: a replica set, a shard, a config server
 // replica set, or the parent of a sharded cluster. There is no parent id:
@@ -40,7 +32,7 @@ type Cluster struct {
 
 // Cluster reads one cluster of a project.
 func (c *Client) Cluster(ctx context.Context, projectID, clusterID string) (Cluster, error) {
-	r, err := c.request(http.MethodGet, "/groups/%s/clusters/%s", projectID, clusterID)
+	r, err := c.request(http.MethodGet, clustersPath+"/%s", projectID, clusterID)
 	if err != nil {
 		return Cluster{}, err
 	}
@@ -58,69 +50,39 @@ func (c *Client) Cluster(ctx context.Context, projectID, clusterID string) (Clus
 // Clusters lists all clusters of a project, whatever their type, over as many
 // pages as there are. A list that ends before its totalCount is an error.
 func (c *Client) Clusters(ctx context.Context, projectID string) ([]Cluster, error) {
-	var clusters []Cluster
-	seen := map[string]bool{}
-	for page := 1; page <= maxPages; page++ {
-		r, err := c.request(http.MethodGet, "/groups/%s/clusters", projectID)
-		if err != nil {
-			return nil, err
-		}
-		r.query = url.Values{"pageNum": {strconv.Itoa(page)}, "itemsPerPage": {strconv.Itoa(itemsPerPage)}}
-		var list clusterPage
-		a, err := c.read(ctx, r, &list)
-		if err != nil {
-			return nil, err
-		}
-		if problem := list.problem(projectID); problem != "" {
-			return nil, c.unexpected(r, a, problem)
-		}
-		before := len(clusters)
-		for _, cluster := range list.Results {
-			if !seen[cluster.ID] {
-				seen[cluster.ID] = true
-				clusters = append(clusters, cluster)
-			}
-		}
-		if list.isLast(len(clusters)) || len(clusters) == before {
-			if len(clusters) < list.TotalCount {
-				return nil, c.unexpected(r, a, fmt.Sprintf("the list ends after %d of %d clusters", len(clusters), list.TotalCount))
-			}
-			return clusters, nil
-		}
+	r, err := c.request(http.MethodGet, clustersPath, projectID)
+	if err != nil {
+		return nil, err
 	}
-	return nil, &Error{Kind: UnexpectedResponse, Method: http.MethodGet, Path: apiPath + "/groups/" + projectID + "/clusters", Detail: fmt.Sprintf("the list does not end within %d pages", maxPages)}
+	return list(ctx, c, r, checkCluster(projectID))
 }
 
-type clusterPage struct {
-	Links []struct {
-		Rel string `json:"rel"`
-	} `json:"links"`
-	Results    []Cluster `json:"results"`
-	TotalCount int       `json:"totalCount"`
+// FirstClusters is the first page of Clusters, by one request: up to 500, and
+// whether these are all.
+func (c *Client) FirstClusters(ctx context.Context, projectID string) (clusters []Cluster, all bool, err error) {
+	r, err := c.request(http.MethodGet, clustersPath, projectID)
+	if err != nil {
+		return nil, false, err
+	}
+	return listPages(ctx, c, r, 1, checkCluster(projectID))
 }
 
-func (p clusterPage) problem(projectID string) string {
-	if p.Results == nil {
-		return "the answer holds no results"
-	}
-	for _, cluster := range p.Results {
+func checkCluster(projectID string) func(Cluster) (id, problem string) {
+	return func(cluster Cluster) (id, problem string) {
 		if !ValidID(cluster.ID) || !strings.EqualFold(cluster.GroupID, projectID) {
-			return fmt.Sprintf("the list holds cluster %q of project %q", cluster.ID, cluster.GroupID)
+			problem = fmt.Sprintf("the list holds cluster %q of project %q", cluster.ID, cluster.GroupID)
 		}
+		return cluster.ID, problem
 	}
-	return ""
 }
 
-// isLast goes by the page's next link only to see whether there is one: its
-// address is the server's own idea of itself.
-func (p clusterPage) isLast(collected int) bool {
-	if len(p.Results) == 0 {
-		return true
-	}
-	for _, link := range p.Links {
-		if link.Rel == "next" {
-			return false
-		}
-	}
-	return collected >= p.TotalCount
+// IsSharded tells a sharded cluster as a whole from its parts and from others.
+func (c Cluster) IsSharded() bool {
+	return c.TypeName == TypeSharded || c.TypeName == TypeShardedReplicaSet
+}
+
+// IsTopLevel tells a cluster of its own from the parts of a sharded one. One of
+// an unknown type is taken for a cluster of its own unless it names a shard.
+func (c Cluster) IsTopLevel() bool {
+	return c.IsSharded() || c.ShardName == "" && c.TypeName != TypeConfigServerReplicaSet
 }

@@ -28,7 +28,13 @@ type credentials struct{ publicKey, privateKey string }
 // stale=true.
 func (c *Client) authenticated(ctx context.Context, r request) (answer, error) {
 	n := c.nonces.take()
-	for range maxChallenges {
+	for try := range maxChallenges {
+		if try > 0 {
+			if err := c.limits.another(ctx); err != nil {
+				c.nonces.release(n)
+				return answer{}, c.networkError(r, err, false)
+			}
+		}
 		authorization, err := n.authorization(c.credentials, r)
 		if err != nil {
 			c.nonces.release(n)

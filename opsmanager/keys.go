@@ -76,12 +76,28 @@ func (c *Client) read(ctx context.Context, r request, into any) (answer, error) 
 		return a, c.unexpected(r, a, fmt.Sprintf("the answer is larger than %d bytes", maxBody))
 	}
 	if trimmed := strings.TrimSpace(string(a.body)); !strings.HasPrefix(trimmed, "{") {
-		return a, c.unexpected(r, a, "the answer is not a JSON object: "+textOfHTML(a.body))
+		return a, c.unexpected(r, a, "the answer is not a JSON object"+excerpt(r, a))
 	}
 	if err := json.Unmarshal(a.body, into); err != nil {
-		return a, c.unexpected(r, a, "the answer is not the API's JSON: "+err.Error())
+		return a, c.unexpected(r, a, "the answer is not the API's JSON: "+jsonProblem(r, err))
 	}
 	return a, nil
+}
+
+// excerpt is the beginning of an answer, where it may be quoted.
+func excerpt(r request, a answer) string {
+	if r.secret {
+		return ""
+	}
+	return ": " + textOfHTML(a.body)
+}
+
+// jsonProblem is without the values of an answer that must not be quoted.
+func jsonProblem(r request, err error) string {
+	if r.secret {
+		return "it can't be decoded"
+	}
+	return err.Error()
 }
 
 // KeyPath is the path of a cluster's key below the base address, for messages.
