@@ -13,10 +13,11 @@ import (
 
 // Names of the activity types.
 const (
-	ListTargetsName = "ListTargets"
-	ReadKeysName    = "ReadKeys"
-	RotateKeyName   = "RotateKey"
-	VerifyKeyName   = "VerifyKey"
+	ListTargetsName  = "ListTargets"
+	ReadKeysName     = "ReadKeys"
+	RotateKeyName    = "RotateKey"
+	VerifyKeyName    = "VerifyKey"
+	ListClustersName = "ListClusters"
 )
 
 // Activities are the steps of a rotation. Its methods are safe for concurrent
@@ -44,10 +45,11 @@ func (a *Activities) heartbeat() func(ctx context.Context, taskToken []byte, det
 // Register registers the activities under their names.
 func Register(registry worker.ActivityRegistry, a *Activities) {
 	for name, method := range map[string]any{
-		ListTargetsName: a.ListTargets,
-		ReadKeysName:    a.ReadKeys,
-		RotateKeyName:   a.RotateKey,
-		VerifyKeyName:   a.VerifyKey,
+		ListTargetsName:  a.ListTargets,
+		ReadKeysName:     a.ReadKeys,
+		RotateKeyName:    a.RotateKey,
+		VerifyKeyName:    a.VerifyKey,
+		ListClustersName: a.ListClusters,
 	} {
 		registry.RegisterActivityWithOptions(method, activity.RegisterOptions{Name: name})
 	}
@@ -56,7 +58,7 @@ func Register(registry worker.ActivityRegistry, a *Activities) {
 // Scope says where an activity works and how patient it is.
 type Scope struct {
 	Connection string `json:"connection"`
-	ProjectID  string `json:"projectId"`
+	ProjectID  string `json:"projectId,omitempty"`
 	// RetryTimeout is how long transient errors are retried, counted from the
 	// first one.
 	RetryTimeout Duration `json:"retryTimeout"`

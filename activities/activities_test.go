@@ -3,6 +3,7 @@ package activities_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"testing"
@@ -195,7 +196,6 @@ func TestEveryKindOfErrorHasAMeaning(t *testing.T) {
 		activities.ErrorNotFound:              {simulator.KeyNotFound(set.ID), false},
 		activities.ErrorEncryptionOff:         {simulator.KeyNull(set.ID), false},
 		activities.ErrorUnexpectedResponse:    {simulator.KeyGarbage(set.ID).Always(), false},
-		activities.ErrorRateLimited:           {simulator.RateLimited(http.MethodGet, set.ID, "7"), true},
 		activities.ErrorOpsManagerUnavailable: {simulator.InvalidState(http.MethodGet, set.ID), true},
 	} {
 		om.ClearFaults()
@@ -204,13 +204,36 @@ func TestEveryKindOfErrorHasAMeaning(t *testing.T) {
 		appErr := requireType(t, err, errorType, c.retryable)
 		assert.Contains(t, appErr.Message(), "GET /api/public/v1.0/")
 		assert.Contains(t, appErr.Message(), "; ", "and what to do")
-		if errorType == activities.ErrorRateLimited {
-			assert.Equal(t, 7*time.Second, appErr.NextRetryDelay())
-		}
 	}
 	input.ClusterIDs = []string{"x"}
 	_, err := run[activities.ReadKeysResult](t, om, activities.ReadKeysName, input)
 	requireType(t, err, activities.ErrorInvalidInput, false)
+}
+
+// A 429 makes the worker wait, and look again before another PUT, but costs no
+// attempt.
+func TestARateLimitCostsNoAttempt(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	om.Inject(simulator.RateLimited(http.MethodPut, set.ID, "1"))
+	om.Inject(simulator.RateLimited(http.MethodGet, set.ID, "1"))
+	input := rotateInput(om, set.ID)
+	input.SettleTime = 0
+	rotated, err := run[activities.RotateKeyResult](t, om, activities.RotateKeyName, input)
+	require.NoError(t, err)
+	assert.Equal(t, 1, rotated.Attempts)
+	assert.False(t, rotated.Ambiguous)
+	ledger := om.Ledger()
+	assert.Len(t, ledger.Applied(set.ID), 1)
+	var calls []string
+	var sent []time.Time
+	for _, r := range ledger.Select(func(r simulator.Request) bool { return r.Authenticated && r.ClusterID == set.ID }) {
+		calls = append(calls, fmt.Sprint(r.Method, r.Status))
+		sent = append(sent, r.Start)
+	}
+	require.Equal(t, []string{"GET429", "GET200", "PUT429", "GET200", "PUT201"}, calls, "a GET shows the previous key before each PUT")
+	assert.GreaterOrEqual(t, sent[1].Sub(sent[0]), time.Second)
+	assert.GreaterOrEqual(t, sent[3].Sub(sent[2]), time.Second)
 }
 
 func TestRetryAfterBeyondTheRetryTimeoutIsNotWaitedFor(t *testing.T) {

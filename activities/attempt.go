@@ -214,7 +214,11 @@ var rereadPauses = []time.Duration{300 * time.Millisecond, time.Second}
 // an answer without one is as odd as any that is not the API's.
 func (at *attempt) readKey(ctx context.Context, clusterID string, seenBefore bool) (string, error) {
 	for try := 0; ; try++ {
-		key, err := at.client.EncryptionKey(ctx, at.scope.ProjectID, clusterID)
+		var key string
+		err := at.patiently(ctx, func() (err error) {
+			key, err = at.client.EncryptionKey(ctx, at.scope.ProjectID, clusterID)
+			return err
+		})
 		if err == nil {
 			return key, nil
 		}
@@ -227,6 +231,53 @@ func (at *attempt) readKey(ctx context.Context, clusterID string, seenBefore boo
 			return "", err
 		}
 	}
+}
+
+// patiently does something again after each 429, which costs no attempt: the
+// client slows down until the server keeps up.
+func (at *attempt) patiently(ctx context.Context, do func() error) error {
+	for try := 1; ; try++ {
+		err := do()
+		if !isRateLimited(err) {
+			return err
+		}
+		if err := at.waitAfter(ctx, err, try); err != nil {
+			return err
+		}
+	}
+}
+
+// persistently does something again after every transient error.
+func (at *attempt) persistently(ctx context.Context, do func() error) error {
+	for try := 1; ; try++ {
+		err := do()
+		if err == nil {
+			at.succeeded()
+			return nil
+		}
+		if err := at.waitAfter(ctx, err, try); err != nil {
+			return err
+		}
+	}
+}
+
+func isRateLimited(err error) bool {
+	apiError, ok := opsmanager.AsError(err)
+	return ok && apiError.Kind == opsmanager.RateLimited
+}
+
+// waitAfter pauses after a transient error, or gives the error back where it
+// is not one, or its time is up.
+func (at *attempt) waitAfter(ctx context.Context, err error, try int) error {
+	apiError, ok := opsmanager.AsError(err)
+	if !ok || !meaningOf(apiError).retryable {
+		return err
+	}
+	pause, again := at.retryIn(apiError, try)
+	if !again {
+		return err
+	}
+	return at.wait(ctx, pause)
 }
 
 // pollPause is the pause between two reads of a key that is expected to

@@ -35,7 +35,10 @@ const (
 // never reaches a workflow.
 const errorInterrupted = "Interrupted"
 
-// FailureDetails are the details of a failed RotateKey.
+// codeNoBackup is Ops Manager's errorCode where a cluster has no backup.
+const codeNoBackup = "BACKUP_CONFIG_NOT_FOUND"
+
+// FailureDetails are the details of a failed activity.
 type FailureDetails struct {
 	// ErrorCode is Ops Manager's, if there was one.
 	ErrorCode string `json:"errorCode,omitempty"`
@@ -45,6 +48,15 @@ type FailureDetails struct {
 	PutRefused bool `json:"putRefused,omitempty"`
 	// Attempts made of the activity.
 	Attempts int `json:"attempts,omitempty"`
+	// KeysRead is how many targets of the cluster do have a key, where one was
+	// found to have none.
+	KeysRead int `json:"keysRead,omitempty"`
+}
+
+// SaysNotEncrypted tells whether an error of these details, and of this type,
+// means that no target of a cluster has a key: there is nothing to rotate.
+func (d FailureDetails) SaysNotEncrypted(errorType string) bool {
+	return d.KeysRead == 0 && (errorType == ErrorEncryptionOff || d.ErrorCode == codeNoBackup)
 }
 
 // meaning of an Ops Manager error: the type that the caller sees, whether

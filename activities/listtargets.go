@@ -49,22 +49,39 @@ func (a *Activities) ListTargets(ctx context.Context, in ListTargetsInput) (List
 		return ListTargetsResult{}, err
 	}
 	defer at.end()
-	cluster, err := at.client.Cluster(ctx, in.ProjectID, in.ClusterID)
-	if err != nil {
+	var cluster opsmanager.Cluster
+	var all []opsmanager.Cluster
+	err = at.patiently(ctx, func() (err error) {
+		cluster, all, err = find(ctx, at.client, in.ProjectID, in.ClusterID)
+		return err
+	})
+	switch {
+	case err != nil:
 		return ListTargetsResult{}, at.failure(err)
-	}
-	if !isShardedParent(cluster) {
+	case !cluster.IsSharded():
 		return onlyTarget(cluster)
+	default:
+		return targetsOf(cluster, all)
 	}
-	all, err := at.client.Clusters(ctx, in.ProjectID)
-	if err != nil {
-		return ListTargetsResult{}, at.failure(err)
-	}
-	return targetsOf(cluster, all)
 }
 
-func isShardedParent(c opsmanager.Cluster) bool {
-	return c.TypeName == opsmanager.TypeShardedReplicaSet || c.TypeName == opsmanager.TypeSharded
+// find gives a cluster and, if it is a sharded one, all clusters of its project.
+// Most projects fit on the first page, so that one request is all it takes.
+func find(ctx context.Context, client *opsmanager.Client, projectID, clusterID string) (cluster opsmanager.Cluster, all []opsmanager.Cluster, err error) {
+	all, complete, err := client.FirstClusters(ctx, projectID)
+	if err != nil {
+		return cluster, nil, err
+	}
+	at := slices.IndexFunc(all, func(c opsmanager.Cluster) bool { return strings.EqualFold(c.ID, clusterID) })
+	if at >= 0 {
+		cluster = all[at]
+	} else if cluster, err = client.Cluster(ctx, projectID, clusterID); err != nil {
+		return cluster, nil, err
+	}
+	if cluster.IsSharded() && !complete {
+		all, err = client.Clusters(ctx, projectID)
+	}
+	return cluster, all, err
 }
 
 func unexpectedTopology(cluster opsmanager.Cluster, format string, args ...any) error {
@@ -97,7 +114,7 @@ func targetsOf(parent opsmanager.Cluster, all []opsmanager.Cluster) (ListTargets
 	for _, c := range all {
 		switch {
 		case c.ClusterName != parent.ClusterName:
-		case isShardedParent(c):
+		case c.IsSharded():
 			parents++
 			listed = listed || strings.EqualFold(c.ID, parent.ID)
 		case c.TypeName == opsmanager.TypeConfigServerReplicaSet:

@@ -119,31 +119,33 @@ func (at *attempt) settle(ctx context.Context, in RotateKeyInput, settleTime tim
 	}
 }
 
-// waitAfter pauses after a transient error, or gives the error back where it
-// is not one, or its time is up.
-func (at *attempt) waitAfter(ctx context.Context, err error, try int) error {
-	apiError, ok := opsmanager.AsError(err)
-	if !ok || !meaningOf(apiError).retryable {
-		return err
-	}
-	pause, again := at.retryIn(apiError, try)
-	if !again {
-		return err
-	}
-	return at.wait(ctx, pause)
-}
-
-// put sends the PUT and settles its outcome.
+// put sends the PUT and settles its outcome. One that a 429 refused is sent
+// again within the attempt, once a GET still shows the previous id.
 func (at *attempt) put(ctx context.Context, in RotateKeyInput) (RotateKeyResult, error) {
-	err := at.client.RotateEncryptionKey(ctx, in.ProjectID, in.ClusterID, at.lease())
-	if err == nil {
-		return at.rotated(), nil
+	lease := at.lease()
+	for try := 1; ; try++ {
+		err := at.client.RotateEncryptionKey(ctx, in.ProjectID, in.ClusterID, lease)
+		if err == nil {
+			return at.rotated(), nil
+		}
+		if apiError, ok := opsmanager.AsError(err); ok && apiError.OutcomeUnknown {
+			at.note(func(n *notes) { n.Ambiguous = true })
+			return at.settleOwnPut(in, err)
+		}
+		if !isRateLimited(err) {
+			return RotateKeyResult{}, at.refused(err)
+		}
+		if err := at.waitAfter(ctx, err, try); err != nil {
+			return RotateKeyResult{}, at.refused(err)
+		}
+		changed, err := at.settle(ctx, in, 0)
+		if err != nil {
+			return RotateKeyResult{}, at.refused(err)
+		}
+		if changed {
+			return at.rotated(), nil
+		}
 	}
-	if apiError, ok := opsmanager.AsError(err); !ok || !apiError.OutcomeUnknown {
-		return RotateKeyResult{}, at.refused(err)
-	}
-	at.note(func(n *notes) { n.Ambiguous = true })
-	return at.settleOwnPut(in, err)
 }
 
 // refused ends an attempt whose PUT is known not to have taken effect.
