@@ -47,6 +47,13 @@ func failureDetailsOf(err error) (details activities.FailureDetails) {
 	return details
 }
 
+// saysNotEncrypted tells whether an activity has failed because no target of the
+// cluster has a key.
+func saysNotEncrypted(err error) bool {
+	var activityErr *temporal.ActivityError
+	return errors.As(err, &activityErr) && failureDetailsOf(err).SaysNotEncrypted(targetErrorOf(err).Type)
+}
+
 // unverified names the targets that a failed rotation leaves, and why.
 func unverified(records []TargetRecord) string {
 	var names []string

@@ -113,22 +113,32 @@ func (in RotateClusterInput) validate(f *faults) {
 	}
 	f.checkID("projectId", in.ProjectID)
 	f.checkID("clusterId", in.ClusterID)
-	f.checkRange("concurrency", in.Concurrency, 1, MaxConcurrency)
 	f.checkRange("expectedTargets", in.ExpectedTargets, 0, maxTargets)
+	in.validateSettings(f, "")
+	in.Change.validate(f)
+	in.validateCompleted(f)
+}
+
+// validateSettings checks what a fleet has in common with a cluster; path
+// stands before the fields' names.
+func (in RotateClusterInput) validateSettings(f *faults, path string) {
+	f.checkRange(path+"concurrency", in.Concurrency, 1, MaxConcurrency)
 	switch in.OnFailure {
 	case OnFailureHold, OnFailureContinue, OnFailureStop:
 	default:
-		f.add("onFailure", "must be %s, %s or %s", OnFailureHold, OnFailureContinue, OnFailureStop)
+		f.add(path+"onFailure", "must be %s, %s or %s", OnFailureHold, OnFailureContinue, OnFailureStop)
 	}
-	f.checkDuration("approvalTimeout", in.ApprovalTimeout, time.Millisecond, longestWait)
-	f.checkDuration("holdTimeout", in.HoldTimeout, time.Millisecond, longestWait)
-	f.checkDuration("retryTimeout", in.RetryTimeout, 0, longestPatience)
-	f.checkDuration("settleTime", in.SettleTime, 0, longestPatience)
-	f.checkDuration("verifyTimeout", in.VerifyTimeout, time.Millisecond, longestPatience)
-	f.checkText("change.ticket", in.Change.Ticket, maxName)
-	f.checkText("change.requestedBy", in.Change.RequestedBy, maxName)
-	f.checkText("change.reason", in.Change.Reason, maxText)
-	in.validateCompleted(f)
+	f.checkDuration(path+"approvalTimeout", in.ApprovalTimeout, time.Millisecond, longestWait)
+	f.checkDuration(path+"holdTimeout", in.HoldTimeout, time.Millisecond, longestWait)
+	f.checkDuration(path+"retryTimeout", in.RetryTimeout, 0, longestPatience)
+	f.checkDuration(path+"settleTime", in.SettleTime, 0, longestPatience)
+	f.checkDuration(path+"verifyTimeout", in.VerifyTimeout, time.Millisecond, longestPatience)
+}
+
+func (c Change) validate(f *faults) {
+	f.checkText("change.ticket", c.Ticket, maxName)
+	f.checkText("change.requestedBy", c.RequestedBy, maxName)
+	f.checkText("change.reason", c.Reason, maxText)
 }
 
 func (in RotateClusterInput) validateCompleted(f *faults) {

@@ -237,7 +237,7 @@ func (r *rotation) abortedFailure(ctx workflow.Context) error {
 // continueAsNew starts a fresh history, with every record and with what
 // operators have set.
 func (r *rotation) continueAsNew(ctx workflow.Context) error {
-	carried := carriedState{Result: *r.records(), Steering: r.steering}
+	carried := carriedState{Result: *r.records(), Steering: r.steering, FleetID: r.fleetID}
 	if r.untouchedIn == workflow.GetInfo(ctx).WorkflowExecution.RunID {
 		carried.UntouchedIn = r.untouchedIn
 	}

@@ -81,11 +81,18 @@ type carriedState struct {
 	// UntouchedIn is the run that vouches that the pending targets without an
 	// attempt have had no PUT; empty = nobody does.
 	UntouchedIn string `json:"untouchedIn"`
+	// FleetID is the fleet that has asked for a report at the end.
+	FleetID string `json:"fleetId,omitempty"`
 }
 
 // steering is what operators have set and the rotation keeps to.
 type steering struct {
 	Paused *ReasonRequest `json:"paused,omitempty"`
+	// PausedByFleet: the pause is the whole fleet's, and ends with that.
+	PausedByFleet bool `json:"pausedByFleet,omitempty"`
+	// FleetRevision is that of the last pause, or its end, that the fleet has
+	// told of.
+	FleetRevision int `json:"fleetRevision,omitempty"`
 	// HeldUntil ends the waiting for an operator; zero = not held.
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
 }
@@ -105,6 +112,10 @@ type rotation struct {
 	// refused.
 	refused   map[string]bool
 	continued bool
+	// fleetID: see carriedState.
+	fleetID string
+	// notEncrypted: no target of the cluster has a key.
+	notEncrypted bool
 
 	rejected *ReasonRequest
 	aborted  *ReasonRequest
@@ -131,7 +142,7 @@ func newRotation(ctx workflow.Context, input RotateClusterInput, raw converter.R
 	if carried != nil {
 		r.continued, r.phase = true, PhaseRotating
 		r.result, r.steering = carried.Result, carried.Steering
-		r.untouchedIn = inheritedVouching(ctx, carried)
+		r.untouchedIn, r.fleetID = inheritedVouching(ctx, carried), carried.FleetID
 	}
 	return r
 }
@@ -153,12 +164,19 @@ func timestamp(ctx workflow.Context) time.Time {
 }
 
 func (r *rotation) run(ctx workflow.Context) (*RotateClusterResult, error) {
+	result, err := r.runToItsEnd(ctx)
+	r.report(ctx, err)
+	return result, err
+}
+
+func (r *rotation) runToItsEnd(ctx workflow.Context) (*RotateClusterResult, error) {
 	workCtx, cancel := workflow.WithCancel(ctx)
 	r.cancelWork = cancel
 	if err := r.serveOperators(ctx); err != nil {
 		return nil, err
 	}
 	r.watchCancellation(ctx)
+	r.followFleet(ctx)
 	r.changed(ctx)
 	if !r.continued {
 		if err := r.prepare(workCtx); err != nil {
@@ -208,7 +226,9 @@ func (r *rotation) endedEarly(ctx workflow.Context, err error) error {
 		return r.abortedFailure(ctx)
 	}
 	r.finish(ctx, OutcomePartial)
-	return causeOf(err)
+	cause := causeOf(err)
+	r.notEncrypted = saysNotEncrypted(err)
+	return cause
 }
 
 func (r *rotation) scope() activities.Scope {
@@ -244,7 +264,7 @@ func (r *rotation) readKeys(ctx workflow.Context) ([]activities.Key, error) {
 	var keys []activities.Key
 	for first := 0; first < len(r.result.Targets); first += readKeysAtATime {
 		batch := r.result.Targets[first:min(first+readKeysAtATime, len(r.result.Targets))]
-		read, err := r.readBatch(ctx, batch)
+		read, err := r.readBatch(ctx, batch, len(keys))
 		if err != nil {
 			return nil, err
 		}
@@ -254,10 +274,10 @@ func (r *rotation) readKeys(ctx workflow.Context) ([]activities.Key, error) {
 	return keys, nil
 }
 
-func (r *rotation) readBatch(ctx workflow.Context, batch []TargetRecord) (activities.ReadKeysResult, error) {
+func (r *rotation) readBatch(ctx workflow.Context, batch []TargetRecord, readBefore int) (activities.ReadKeysResult, error) {
 	summary := fmt.Sprintf("read the keys of %d targets, from %s", len(batch), batch[0].Name)
 	ctx = activityOptions(ctx, shorten(summary), lasting())
-	input := activities.ReadKeysInput{Scope: r.scope(), Concurrency: r.input.Concurrency}
+	input := activities.ReadKeysInput{Scope: r.scope(), Concurrency: r.input.Concurrency, ReadBefore: readBefore}
 	for _, t := range batch {
 		input.ClusterIDs = append(input.ClusterIDs, t.ClusterID)
 	}

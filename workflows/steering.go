@@ -45,8 +45,18 @@ type command[R any] struct {
 	apply func(workflow.Context, R)
 }
 
+// commanded is a workflow that operators command.
+type commanded interface {
+	// isClosed tells that nothing can be commanded any more.
+	isClosed() bool
+	// changed tells everybody that a command was carried out.
+	changed(ctx workflow.Context)
+	// answer is the progress.
+	answer() any
+}
+
 // serve registers a command. Its request is decoded strictly, as an input is.
-func serve[R any](ctx workflow.Context, r *rotation, c command[R]) error {
+func serve[R any](ctx workflow.Context, w commanded, c command[R]) error {
 	parse := func(raw converter.RawValue) (R, error) {
 		var request R
 		var f faults
@@ -59,22 +69,22 @@ func serve[R any](ctx workflow.Context, r *rotation, c command[R]) error {
 		}
 		return request, f.err()
 	}
-	handler := func(ctx workflow.Context, raw converter.RawValue) (*Progress, error) {
+	handler := func(ctx workflow.Context, raw converter.RawValue) (any, error) {
 		request, err := parse(raw)
 		if err != nil {
 			return nil, err
 		}
 		c.apply(ctx, request)
 		workflow.GetLogger(ctx).Info("operator's command", "command", c.name, "by", c.by(request))
-		r.changed(ctx)
-		return r.progress(), nil
+		w.changed(ctx)
+		return w.answer(), nil
 	}
 	validator := func(_ workflow.Context, raw converter.RawValue) error {
 		request, err := parse(raw)
 		if err != nil {
 			return err
 		}
-		if r.phase == PhaseDone {
+		if w.isClosed() {
 			return errors.New("the rotation is over")
 		}
 		return c.check(request)
@@ -82,12 +92,22 @@ func serve[R any](ctx workflow.Context, r *rotation, c command[R]) error {
 	return workflow.SetUpdateHandlerWithOptions(ctx, c.name, handler, workflow.UpdateHandlerOptions{Validator: validator, Description: c.does})
 }
 
+func (r *rotation) isClosed() bool { return r.phase == PhaseDone }
+
+func (r *rotation) answer() any { return r.progress() }
+
+func byReason(q ReasonRequest) string { return q.By }
+
+// serveQuery registers the query for the progress.
+func serveQuery(ctx workflow.Context, w commanded) error {
+	return workflow.SetQueryHandlerWithOptions(ctx, ProgressQuery, func() (any, error) { return w.answer(), nil },
+		workflow.QueryHandlerOptions{Description: "the records so far, the phase, and what is waited for"})
+}
+
 // serveOperators registers the query and the updates.
 func (r *rotation) serveOperators(ctx workflow.Context) error {
-	byReason := func(q ReasonRequest) string { return q.By }
 	return errors.Join(
-		workflow.SetQueryHandlerWithOptions(ctx, ProgressQuery, func() (*Progress, error) { return r.progress(), nil },
-			workflow.QueryHandlerOptions{Description: "the records so far, the phase, and what is waited for"}),
+		serveQuery(ctx, r),
 		serve(ctx, r, command[ApproveRequest]{
 			ApproveUpdate, `lets the rotation go on: {"by": "...", "comment": "..."}`,
 			func(q ApproveRequest) string { return q.By }, r.checkApprove, r.approve,
@@ -167,7 +187,9 @@ func (r *rotation) checkResume(ReasonRequest) error {
 	return nil
 }
 
-func (r *rotation) resume(workflow.Context, ReasonRequest) { r.steering.Paused = nil }
+func (r *rotation) resume(workflow.Context, ReasonRequest) {
+	r.steering.Paused, r.steering.PausedByFleet = nil, false
+}
 
 func (r *rotation) checkRetry(q RetryRequest) error {
 	if err := r.checkNotAborting(); err != nil {

@@ -104,9 +104,20 @@ func (s Stage) Start(input workflows.RotateClusterInput) client.WorkflowRun {
 // StartAs starts a rotation under any id and with any input.
 func (s Stage) StartAs(id string, input any) client.WorkflowRun {
 	s.Helper()
+	return s.start(id, workflows.RotateClusterType, input)
+}
+
+// StartFleet starts the rotation of a fleet, under an id of the test's own.
+func (s Stage) StartFleet(input any) client.WorkflowRun {
+	s.Helper()
+	return s.start(workflows.RotateFleetID(s.Project), workflows.RotateFleetType, input)
+}
+
+func (s Stage) start(id, workflowType string, input any) client.WorkflowRun {
+	s.Helper()
 	run, err := s.Temporal.ExecuteWorkflow(s.Context(), client.StartWorkflowOptions{
 		ID: id, TaskQueue: s.TaskQueue, WorkflowExecutionErrorWhenAlreadyStarted: true,
-	}, workflows.RotateClusterType, input)
+	}, workflowType, input)
 	require.NoError(s, err)
 	s.Cleanup(func() {
 		if s.Failed() {
@@ -176,9 +187,19 @@ func RequireFailure(t testing.TB, err error, errorType string) *temporal.Applica
 // Progress asks the progress query.
 func (s Stage) Progress(id string) workflows.Progress {
 	s.Helper()
+	return query[workflows.Progress](s, id)
+}
+
+// FleetProgress is Progress of a fleet.
+func (s Stage) FleetProgress(id string) workflows.FleetProgress {
+	s.Helper()
+	return query[workflows.FleetProgress](s, id)
+}
+
+func query[P any](s Stage, id string) (p P) {
+	s.Helper()
 	value, err := s.Temporal.QueryWorkflow(s.Context(), id, "", workflows.ProgressQuery)
 	require.NoError(s, err)
-	var p workflows.Progress
 	require.NoError(s, value.Get(&p))
 	return p
 }
@@ -186,21 +207,41 @@ func (s Stage) Progress(id string) workflows.Progress {
 // Await polls the progress until a condition holds.
 func (s Stage) Await(id string, holds func(workflows.Progress) bool) workflows.Progress {
 	s.Helper()
-	var p workflows.Progress
-	require.Eventually(s, func() bool { p = s.Progress(id); return holds(p) }, time.Minute, 20*time.Millisecond)
+	return await(s, id, holds)
+}
+
+// AwaitFleet is Await of a fleet.
+func (s Stage) AwaitFleet(id string, holds func(workflows.FleetProgress) bool) workflows.FleetProgress {
+	s.Helper()
+	return await(s, id, holds)
+}
+
+func await[P any](s Stage, id string, holds func(P) bool) (p P) {
+	s.Helper()
+	require.Eventually(s, func() bool { p = query[P](s, id); return holds(p) }, time.Minute, 20*time.Millisecond, "%s", id)
 	return p
 }
 
 // Update sends an operator's command and waits for its answer.
 func (s Stage) Update(id, name string, request any) (workflows.Progress, error) {
 	s.Helper()
+	return update[workflows.Progress](s, id, name, request)
+}
+
+// UpdateFleet is Update of a fleet.
+func (s Stage) UpdateFleet(id, name string, request any) (workflows.FleetProgress, error) {
+	s.Helper()
+	return update[workflows.FleetProgress](s, id, name, request)
+}
+
+func update[P any](s Stage, id, name string, request any) (p P, err error) {
+	s.Helper()
 	handle, err := s.Temporal.UpdateWorkflow(s.Context(), client.UpdateWorkflowOptions{
 		WorkflowID: id, UpdateName: name, Args: []any{request}, WaitForStage: client.WorkflowUpdateStageCompleted,
 	})
 	if err != nil {
-		return workflows.Progress{}, err
+		return p, err
 	}
-	var p workflows.Progress
 	err = handle.Get(s.Context(), &p)
 	return p, err
 }
