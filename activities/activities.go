@@ -78,15 +78,24 @@ func (a *Activities) client(scope Scope) (*opsmanager.Client, error) {
 		scope.Connection, strings.Join(names, ", "))
 }
 
+// lowPriority is where an activity's requests let others go first: Temporal's
+// default is 3, and a smaller number goes before a greater one.
+const lowPriority = 4
+
 // begin starts an attempt: its client, the notes of the attempts before, and a
-// heartbeat until end is called.
-func (a *Activities) begin(ctx context.Context, scope Scope) (*attempt, error) {
+// heartbeat until end is called. What the attempt does, it does under the
+// context that it is given back.
+func (a *Activities) begin(ctx context.Context, scope Scope) (context.Context, *attempt, error) {
 	client, err := a.client(scope)
 	if err != nil {
-		return nil, err
+		return ctx, nil, err
+	}
+	info := activity.GetInfo(ctx)
+	if info.Priority.PriorityKey >= lowPriority {
+		ctx = opsmanager.Patiently(ctx)
 	}
 	at := newAttempt(ctx, client, scope)
 	at.recordHeartbeat = a.heartbeat()
-	at.inUnison = a.unison.enter(activity.GetInfo(ctx).WorkflowExecution.RunID)
-	return at, nil
+	at.inUnison = a.unison.enter(info.WorkflowExecution.RunID)
+	return ctx, at, nil
 }

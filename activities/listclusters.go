@@ -57,7 +57,7 @@ func (a *Activities) ListClusters(ctx context.Context, in ListClustersInput) (Li
 	if err != nil {
 		return ListClustersResult{}, permanent(ErrorInvalidInput, "clusterNames: %v", err)
 	}
-	at, err := a.begin(ctx, in.Scope)
+	ctx, at, err := a.begin(ctx, in.Scope)
 	if err != nil {
 		return ListClustersResult{}, err
 	}

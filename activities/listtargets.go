@@ -44,7 +44,7 @@ type ListTargetsResult struct {
 // sharded cluster's parts by nothing but their display name, so anything that
 // leaves room for doubt is UnexpectedTopology.
 func (a *Activities) ListTargets(ctx context.Context, in ListTargetsInput) (ListTargetsResult, error) {
-	at, err := a.begin(ctx, in.Scope)
+	ctx, at, err := a.begin(ctx, in.Scope)
 	if err != nil {
 		return ListTargetsResult{}, err
 	}

@@ -44,7 +44,7 @@ type Key struct {
 // were read: whether they have keys tells a backup that is not encrypted from
 // one that is broken.
 func (a *Activities) ReadKeys(ctx context.Context, in ReadKeysInput) (ReadKeysResult, error) {
-	at, err := a.begin(ctx, in.Scope)
+	ctx, at, err := a.begin(ctx, in.Scope)
 	if err != nil {
 		return ReadKeysResult{}, err
 	}

@@ -50,7 +50,7 @@ type RotateKeyResult struct {
 // completes as Unsettled: it never fails retryably with a PUT in the open, so
 // that no later attempt can take itself for the first one.
 func (a *Activities) RotateKey(ctx context.Context, in RotateKeyInput) (RotateKeyResult, error) {
-	at, err := a.begin(ctx, in.Scope)
+	ctx, at, err := a.begin(ctx, in.Scope)
 	if err != nil {
 		return RotateKeyResult{}, err
 	}

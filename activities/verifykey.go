@@ -25,7 +25,7 @@ type VerifyKeyResult struct {
 // VerifyKey reads a target's key until its id is not the previous one. An id
 // that stays for VerifyTimeout is KeyUnchanged.
 func (a *Activities) VerifyKey(ctx context.Context, in VerifyKeyInput) (VerifyKeyResult, error) {
-	at, err := a.begin(ctx, in.Scope)
+	ctx, at, err := a.begin(ctx, in.Scope)
 	if err != nil {
 		return VerifyKeyResult{}, err
 	}

@@ -15,7 +15,9 @@ import (
 func (f *fleet) changed(ctx workflow.Context) {
 	f.changes++
 	f.now = workflow.Now(ctx)
-	f.show(ctx)
+	if f.phase != PhaseRotating {
+		f.show(ctx) // while clusters are in work, the main loop does it
+	}
 }
 
 func (f *fleet) show(ctx workflow.Context) {

@@ -15,10 +15,13 @@ import (
 const maxRowsShown = 100
 
 // changed tells the main loop, and everybody who looks, that something has
-// happened.
+// happened. While targets are in work it is the main loop that shows it, once
+// for all that one workflow task brings.
 func (r *rotation) changed(ctx workflow.Context) {
 	r.changes++
-	r.show(ctx)
+	if r.phase != PhaseRotating {
+		r.show(ctx)
+	}
 }
 
 func (r *rotation) enter(ctx workflow.Context, phase string) {

@@ -103,6 +103,7 @@ func (r *rotation) awaitChange(ctx workflow.Context) error {
 	changed := func() bool { return r.changes > seen }
 	if !r.isHeld() {
 		r.steering.HeldUntil = time.Time{}
+		r.show(ctx)
 		return workflow.Await(ctx, changed)
 	}
 	if r.steering.HeldUntil.IsZero() {
