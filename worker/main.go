@@ -98,6 +98,10 @@ Further Ops Managers:
 
 The worker:
   KEYTURN_TASK_QUEUE               the task queue (key-rotation)
+  KEYTURN_TASK_QUEUE_ACTIVITIES_PER_SECOND
+                                   how many activities a second all workers of the queue
+                                   get together, kept to by Temporal; 0 or none = no limit.
+                                   Give all workers the same: the last one counts
   KEYTURN_LISTEN                   not available in this version
 
 Temporal, by its usual environment configuration:

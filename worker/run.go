@@ -47,6 +47,7 @@ func work(ctx context.Context, temporal client.Client, configured settings, logg
 	fatal := make(chan error, 1) // the SDK calls OnFatalError once at most
 	worker := rotationworker.New(temporal, configured.taskQueue, configured.activities(), func(options *sdkworker.Options) {
 		options.OnFatalError = func(err error) { fatal <- err }
+		options.TaskQueueActivitiesPerSecond = configured.activitiesPerSecond
 	})
 	return poll(ctx, worker, fatal, logger)
 }

@@ -25,6 +25,8 @@ type settings struct {
 	taskQueue   string
 	temporal    client.Options // without logger and identity
 	connections []connection   // by name
+	// activitiesPerSecond is the queue's limit over all workers; 0 = none.
+	activitiesPerSecond float64
 }
 
 // settingError names the setting that is wrong: a variable, or a variable that
@@ -59,7 +61,11 @@ func readSettings(env environment) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	return settings{taskQueue: taskQueue, temporal: temporal, connections: connections}, nil
+	queueLimit, err := readQueueLimit(env)
+	if err != nil {
+		return settings{}, err
+	}
+	return settings{taskQueue: taskQueue, temporal: temporal, connections: connections, activitiesPerSecond: queueLimit}, nil
 }
 
 func readTaskQueue(env environment) (string, error) {

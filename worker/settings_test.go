@@ -76,6 +76,8 @@ func TestWrongSettingIsNamedInOneLine(t *testing.T) {
 		"rate too big":                {environment{"OPS_MANAGER_REQUESTS_PER_SECOND": "1e999"}, "OPS_MANAGER_REQUESTS_PER_SECOND: must be a number"},
 		"in flight fraction":          {environment{"OPS_MANAGER_MAX_IN_FLIGHT": "1.5"}, "OPS_MANAGER_MAX_IN_FLIGHT: must be a whole number"},
 		"in flight negative":          {environment{"OPS_MANAGER_MAX_IN_FLIGHT": "-1"}, "OPS_MANAGER_MAX_IN_FLIGHT: must be 0 (no limit) or more"},
+		"a queue's limit below 0":     {environment{"KEYTURN_TASK_QUEUE_ACTIVITIES_PER_SECOND": "-1"}, "KEYTURN_TASK_QUEUE_ACTIVITIES_PER_SECOND: must be a number, 0 (no limit) or more"},
+		"a queue's limit in words":    {environment{"KEYTURN_TASK_QUEUE_ACTIVITIES_PER_SECOND": "few"}, "KEYTURN_TASK_QUEUE_ACTIVITIES_PER_SECOND: must be a number, 0 (no limit) or more"},
 		"listening":                   {environment{"KEYTURN_LISTEN": ":9090"}, "KEYTURN_LISTEN: not available in this version"},
 		"queue with spaces":           {environment{"KEYTURN_TASK_QUEUE": " key-rotation"}, "KEYTURN_TASK_QUEUE: begins or ends with white space"},
 		"queue with a line end":       {environment{"KEYTURN_TASK_QUEUE": "key\nrotation"}, "KEYTURN_TASK_QUEUE: holds a control character"},

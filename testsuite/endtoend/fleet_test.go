@@ -1,15 +1,20 @@
 package endtoend
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
+	sdkworker "go.temporal.io/sdk/worker"
 
 	"keyturn/activities"
+	"keyturn/opsmanager"
+	"keyturn/testsuite/environment"
 	"keyturn/testsuite/simulator"
 	"keyturn/testsuite/stage"
 	"keyturn/testsuite/temporalserver"
@@ -192,7 +197,9 @@ func TestAFleetIsPausedResumedAndAborted(t *testing.T) {
 	assert.Contains(t, child.WaitingFor, "paused by lee (a storm)")
 	for _, c := range s.FleetProgress(id).InWork {
 		// One that began with the pause keeps to it, too.
-		s.Await(c.WorkflowID, func(p workflows.Progress) bool { return p.Phase == workflows.PhasePaused || p.Phase == workflows.PhaseDone })
+		s.Await(c.WorkflowID, func(p workflows.Progress) bool {
+			return p.Phase == workflows.PhasePaused || p.Phase == workflows.PhaseDone
+		})
 	}
 
 	_, err = s.UpdateFleet(id, workflows.ResumeUpdate, workflows.ReasonRequest{By: "lee"})
@@ -272,4 +279,98 @@ func TestAFleetContinuesAsNew(t *testing.T) {
 	assert.Equal(t, workflows.FleetCounts{Clusters: others + 1, Rotated: others + 1}, result.Counts)
 	assert.Equal(t, others, result.TargetsVerified)
 	requireOnePutEach(s, held.ID)
+}
+
+// A rotation that somebody waits for goes before a fleet, in the task queue and
+// in the worker's limits: of the fleet's work, little more is done meanwhile
+// than what the worker had begun.
+func TestAFleetDoesNotStarveARotationOfItsOwn(t *testing.T) {
+	t.Parallel()
+	const slots, clusters, shards = 4, 20, 20
+	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{"matching.useNewMatcher": "true"}})
+	s := stage.On(t, server, simulator.Options{Latency: 20 * time.Millisecond})
+	fleetProject := simulator.Project{ID: "0" + s.Project[1:]}
+	s.OM.AddProject(fleetProject)
+	for i := range clusters {
+		s.OM.AddShardedCluster(fleetProject.ID, fmt.Sprintf("fleet-%d", i), shards)
+	}
+	single := s.OM.AddReplicaSet(s.Project, "single")
+	s.StartWorkerWith(s.Temporal, environment.Client(t, s.OM), func(o *sdkworker.Options) { o.MaxConcurrentActivityExecutionSize = slots })
+	input := fleetOf(s)
+	input.ProjectIDs = []string{fleetProject.ID}
+	input.ClustersAtATime, input.Rotation.Concurrency = clusters, shards
+	fleet := s.StartFleet(input)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, s.OM.Await(ctx, func(l simulator.Ledger) bool { return len(l.Rotations) >= clusters*2 }))
+
+	before := s.OM.Ledger()
+	s.RequireRotated(s.Start(s.Input(single.ID)), 1)
+	after := s.OM.Ledger()
+	meanwhile := len(after.Requests) - len(before.Requests)
+	t.Logf("%d requests of the fleet while the single rotation was done, by %d slots", meanwhile, slots)
+	assert.Less(t, meanwhile, 100)
+	p := s.FleetProgress(fleet.GetID())
+	assert.Equal(t, workflows.PhaseRotating, p.Phase)
+}
+
+// The worker's limits bound what it sends, challenges included, however much
+// the fleet asks for; a storm of 429s costs no cluster an attempt.
+func TestTheWorkersLimitsHoldOnTheWire(t *testing.T) {
+	t.Parallel()
+	const perSecond, inFlight = 150, 3
+	s := stage.New(t, simulator.Options{Latency: 10 * time.Millisecond})
+	for i := range 8 {
+		s.OM.AddShardedCluster(s.Project, fmt.Sprintf("cluster-%d", i), 3)
+	}
+	s.OM.Inject(simulator.RateLimited(http.MethodPut, "", "").Repeated(3))
+	s.OM.Inject(simulator.RateLimited(http.MethodGet, "", "1").On(simulator.KindKey).Repeated(2))
+	om, err := opsmanager.New(opsmanager.Config{
+		BaseURL: s.OM.URL, PublicKey: simulator.DefaultPublicKey, PrivateKey: simulator.DefaultPrivateKey,
+		RequestsPerSecond: perSecond, MaxInFlight: inFlight,
+	})
+	require.NoError(t, err)
+	s.StartWorkerWith(s.Temporal, om)
+	input := fleetOf(s)
+	input.ClustersAtATime, input.Rotation.Concurrency = 8, 8
+	input.Rotation.RetryTimeout = workflows.Duration(time.Minute)
+	result, err := fleetResult(s, s.StartFleet(input))
+	require.NoError(t, err)
+	assert.Equal(t, 8, result.Counts.Rotated)
+	requireOnePutEach(s)
+	ledger := s.OM.Ledger()
+	assert.LessOrEqual(t, ledger.MaxInFlight(), inFlight)
+	// The first of a span may have been under way for some time when it arrives.
+	assert.LessOrEqual(t, ledger.MaxPer(time.Second), perSecond+perSecond/10)
+	refused := ledger.Select(func(r simulator.Request) bool { return r.Status == http.StatusTooManyRequests })
+	assert.Len(t, refused, 5)
+	for _, c := range s.OM.Clusters() {
+		if c.IsTopLevel() {
+			p := s.Progress(workflows.RotateClusterID(workflows.DefaultConnection, s.Project, c.ID))
+			for _, record := range p.Targets {
+				assert.Equal(t, 1, record.Attempts, record.Name)
+			}
+		}
+	}
+}
+
+// A cap over all workers of the queue is kept to by the server.
+func TestTheQueuesLimitHoldsOverAllWorkers(t *testing.T) {
+	t.Parallel()
+	const perSecond = 20
+	s := stage.New(t, simulator.Options{})
+	for i := range 30 { // one request an activity
+		s.OM.AddReplicaSet(s.Project, fmt.Sprintf("set-%d", i))
+	}
+	for range 2 {
+		s.StartWorkerWith(s.Server.NewClient(t), environment.Client(t, s.OM), func(o *sdkworker.Options) { o.TaskQueueActivitiesPerSecond = perSecond })
+	}
+	input := fleetOf(s)
+	input.ClustersAtATime = 30
+	result, err := fleetResult(s, s.StartFleet(input))
+	require.NoError(t, err)
+	assert.Equal(t, 30, result.Counts.Rotated)
+	most := s.OM.Ledger().MaxPer(time.Second)
+	t.Logf("%d requests in a second at the most, of %d", most, 1+30*4)
+	assert.LessOrEqual(t, most, 2*perSecond+5, "the cap, and as much again that the queue had saved up")
 }
