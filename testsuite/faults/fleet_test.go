@@ -1,0 +1,69 @@
+package faults
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"keyturn/testsuite/environment"
+	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/stage"
+	"keyturn/testsuite/temporalserver"
+	"keyturn/workflows"
+)
+
+// A fleet is rotated while its workers are killed with -9, one after another,
+// and Temporal once, by a database file; and while it continues as new every few
+// clusters. No cluster is lost, and none rotated twice.
+func TestAFleetInTrouble(t *testing.T) {
+	t.Parallel()
+	workerExecutable(t)
+	server := temporalserver.StartForTest(t, temporalserver.Options{
+		DatabaseFile:  filepath.Join(t.TempDir(), "temporal.db"),
+		DynamicConfig: map[string]string{"limit.historyCount.suggestContinueAsNew": "50"},
+	})
+	s := stage.On(t, server, simulator.Options{Latency: 20 * time.Millisecond})
+	targets := 0
+	for i := range 24 {
+		if i%4 == 0 {
+			s.OM.AddShardedCluster(s.Project, fmt.Sprintf("orders-%d", i), 2)
+			targets += 3
+			continue
+		}
+		s.OM.AddReplicaSet(s.Project, fmt.Sprintf("set-%d", i))
+		targets++
+	}
+	worker := startProcess(s)
+	cluster := inputOf(s, "")
+	run := s.StartFleet(workflows.RotateFleetInput{
+		ProjectIDs: []string{s.Project}, ClustersAtATime: 6,
+		Rotation: workflows.FleetRotation{RetryTimeout: cluster.RetryTimeout, SettleTime: cluster.SettleTime, VerifyTimeout: cluster.VerifyTimeout},
+	})
+	first := run.GetRunID()
+	for killed, rotations := range []int{5, 15, 25} {
+		await(s, func(l simulator.Ledger) bool { return len(l.Rotations) >= rotations })
+		worker.kill()
+		if killed == 1 {
+			server.Kill()
+			require.NoError(t, server.Restart(t.Context()))
+		}
+		worker = startProcess(s)
+	}
+	var result workflows.RotateFleetResult
+	require.NoError(t, run.Get(t.Context(), &result))
+	assert.Equal(t, workflows.FleetCounts{Clusters: 24, Rotated: 24}, result.Counts)
+	assert.Equal(t, targets, result.TargetsVerified)
+	assert.NotEqual(t, first, run.GetRunID(), "it must have been continued as new")
+	ledger := s.OM.Ledger()
+	assert.Len(t, ledger.Rotations, targets)
+	for _, c := range s.OM.Clusters() {
+		if c.IsTopLevel() {
+			p := s.Progress(workflows.RotateClusterID(workflows.DefaultConnection, s.Project, c.ID))
+			require.NoError(t, environment.CheckRecords(ledger, p.Targets))
+		}
+	}
+}
