@@ -41,7 +41,7 @@ type RotateClusterInput struct {
 	RequireApproval bool     `json:"requireApproval,omitempty"`
 	ApprovalTimeout Duration `json:"approvalTimeout,omitempty"`
 	// ExpectedTargets is the number of targets that must be found, up to
-	// 10,000; 0 = don't check.
+	// 5,000; 0 = don't check.
 	ExpectedTargets int `json:"expectedTargets,omitempty"`
 	// OnFailure is OnFailureHold, OnFailureContinue or OnFailureStop.
 	OnFailure string `json:"onFailure,omitempty"`
@@ -64,7 +64,7 @@ type RotateClusterInput struct {
 // Limits of an input.
 const (
 	MaxConcurrency   = 64
-	maxTargets       = 10_000
+	maxTargets       = 5_000 // their records just fit into what Temporal takes as a result
 	maxText          = 2_000 // characters of a reason or a comment
 	maxName          = 256   // characters of a ticket, a person or a target
 	longestWait      = 366 * 24 * time.Hour

@@ -238,7 +238,12 @@ func (r *rotation) abortedFailure(ctx workflow.Context) error {
 // continueAsNew starts a fresh history, with every record and with what
 // operators have set.
 func (r *rotation) continueAsNew(ctx workflow.Context) error {
-	carried := carriedState{Result: *r.records(), Steering: r.steering, FleetID: r.fleetID}
+	targets, err := pack(r.result.Targets)
+	if err != nil {
+		return err
+	}
+	carried := carriedState{Result: *r.records(), Targets: targets, Steering: r.steering, FleetID: r.fleetID}
+	carried.Result.Targets = nil
 	if r.untouchedIn == workflow.GetInfo(ctx).WorkflowExecution.RunID {
 		carried.UntouchedIn = r.untouchedIn
 	}

@@ -28,6 +28,11 @@ func RotateCluster(ctx workflow.Context, raw converter.RawValue, carried *carrie
 	if info.WorkflowExecution.ID != id {
 		return handOver(ctx, id, raw, StaticSummary(input))
 	}
+	if carried != nil && carried.Targets != nil {
+		if carried.Result.Targets, err = carried.Targets.unpack(); err != nil {
+			return nil, failure(activities.ErrorInvalidInput, nil, "input: the records of the run before can't be read: %v", err)
+		}
+	}
 	return newRotation(ctx, input, raw, carried).run(ctx)
 }
 
@@ -76,7 +81,9 @@ func shorten(summary string) string {
 
 // carriedState is what a run hands to the one that it continues as.
 type carriedState struct {
+	// Result has no targets where Targets has them.
 	Result   RotateClusterResult `json:"result"`
+	Targets  packedRecords       `json:"targets,omitempty"`
 	Steering steering            `json:"steering"`
 	// UntouchedIn is the run that vouches that the pending targets without an
 	// attempt have had no PUT; empty = nobody does.
@@ -244,6 +251,10 @@ func (r *rotation) listTargets(ctx workflow.Context) error {
 	}).Get(ctx, &listed)
 	if err != nil {
 		return err
+	}
+	if n := len(listed.Targets); n > maxTargets {
+		return failure(activities.ErrorUnexpectedTopology, nil, "cluster %s (%s) has %d targets, and no more than %d can be recorded; nothing was rotated",
+			listed.ClusterName, r.input.ClusterID, n, maxTargets)
 	}
 	r.result.ClusterName = listed.ClusterName
 	for _, target := range listed.Targets {
