@@ -99,6 +99,11 @@ Further Ops Managers:
 The worker:
   KEYTURN_TASK_QUEUE               the task queue (key-rotation)
   KEYTURN_LISTEN                   not available in this version
+  KEYTURN_DEPLOYMENT               turns worker versioning on: the deployment's name. A
+                                   rotation then ends on the version that it began with,
+                                   and a new one begins on the deployment's current version
+                                   (temporal worker deployment set-current-version)
+  KEYTURN_BUILD_ID                 this version's name in it (the program's own version)
 
 Temporal, by its usual environment configuration:
   TEMPORAL_ADDRESS                 host:port (localhost:7233)

@@ -47,6 +47,7 @@ func work(ctx context.Context, temporal client.Client, configured settings, logg
 	fatal := make(chan error, 1) // the SDK calls OnFatalError once at most
 	worker := rotationworker.New(temporal, configured.taskQueue, configured.activities(), func(options *sdkworker.Options) {
 		options.OnFatalError = func(err error) { fatal <- err }
+		options.DeploymentOptions = configured.deployment
 	})
 	return poll(ctx, worker, fatal, logger)
 }
@@ -83,6 +84,7 @@ func announce(logger *slog.Logger, configured settings) {
 	}
 	logger.Info("keyturn worker", "version", version(), "taskQueue", configured.taskQueue,
 		"namespace", configured.temporal.Namespace, "address", configured.temporal.HostPort, "connections", described)
+	announceVersioning(logger, configured.deployment)
 	warnOfSharedHosts(logger, configured.connections)
 }
 

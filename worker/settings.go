@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"go.temporal.io/sdk/client"
+	sdkworker "go.temporal.io/sdk/worker"
 
 	"keyturn/workflows"
 )
@@ -25,6 +26,7 @@ type settings struct {
 	taskQueue   string
 	temporal    client.Options // without logger and identity
 	connections []connection   // by name
+	deployment  sdkworker.DeploymentOptions
 }
 
 // settingError names the setting that is wrong: a variable, or a variable that
@@ -59,7 +61,11 @@ func readSettings(env environment) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	return settings{taskQueue: taskQueue, temporal: temporal, connections: connections}, nil
+	deployment, err := readVersioning(env)
+	if err != nil {
+		return settings{}, err
+	}
+	return settings{taskQueue: taskQueue, temporal: temporal, connections: connections, deployment: deployment}, nil
 }
 
 func readTaskQueue(env environment) (string, error) {
