@@ -250,3 +250,14 @@ func TestFirstVersionTakesOverWhatIsUnderWay(t *testing.T) {
 		t.Errorf("it was done by the versions %q, want none and then 1.0.0", found)
 	}
 }
+
+func TestBuildIDByDefaultIsAVersionOfOneSource(t *testing.T) {
+	for version, want := range map[string]bool{
+		"v1.4.0": true, "v0.0.0-20261123201137-e7461340daab": true,
+		"(devel)": false, "(devel) e7461340daab": false, "v0.0.0-20261123201137-e7461340daab+dirty": false,
+	} {
+		if isRelease(version) != want {
+			t.Errorf("%s: want %t", version, want)
+		}
+	}
+}
