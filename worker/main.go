@@ -118,7 +118,7 @@ Temporal, by its usual environment configuration:
 
 A Temporal that can't be reached is no wrong setting: the worker says so and tries
 again, at growing intervals up to 10 seconds, for as long as it takes. A namespace
-that isn't there and refused credentials do end it.
+that isn't there, refused credentials and a refused client certificate do end it.
 
 SIGTERM drains the worker: it takes no new work and lets activities under way finish
 for up to 60 seconds (give it more than that before it is killed). A second SIGTERM

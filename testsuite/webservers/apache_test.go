@@ -26,7 +26,7 @@ Group nogroup
 {{end}}
 ` + apacheModules() + `
 AuthDigestShmemSize {{.Memory}}
-CustomLog "{{.Directory}}/log" "%>s %m %U%q"
+CustomLog "{{.Directory}}/log" "%>s %m %U%q %{remote}p"
 <Location "/">
 	AuthType Digest
 	AuthName "{{.Realm}}"

@@ -60,7 +60,8 @@ func TestRotation(t *testing.T) {
 			requests, served := len(om.Ledger().Requests), w.served(t)
 			challenges := count(served, http.StatusUnauthorized)
 			assert.Equal(t, requests, len(served)-challenges, "a request that is let through reaches Ops Manager, and no other")
-			t.Logf("%d challenges for %d requests", challenges, requests)
+			assert.Less(t, connections(served), requests/2, "connections are kept and used again")
+			t.Logf("%d challenges for %d requests over %d connections", challenges, requests, connections(served))
 			switch name {
 			case "Apache/forgetful":
 			case "Apache/one-time":

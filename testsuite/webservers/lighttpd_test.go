@@ -22,7 +22,7 @@ server.document-root = "{{.Directory}}"
 server.bind = "127.0.0.1"
 server.port = {{.Port}}
 accesslog.filename = "{{.Directory}}/log"
-accesslog.format = "%s %m %U%q"
+accesslog.format = "%s %m %U%q %{remote}p"
 auth.backend = "htdigest"
 auth.backend.htdigest.userfile = "{{.Directory}}/users"
 auth.require = ("/" => ("method" => "digest", "realm" => "{{.Realm}}", "require" => "valid-user", {{.Extra}}))

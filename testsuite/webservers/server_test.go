@@ -211,6 +211,8 @@ func (w *webServer) client(t *testing.T, u user) *opsmanager.Client {
 type exchange struct {
 	status       int
 	method, path string
+	// port of the client: there is one for each connection.
+	port string
 }
 
 // served stops the server and gives what it has answered, in order.
@@ -221,11 +223,11 @@ func (w *webServer) served(t *testing.T) (exchanges []exchange) {
 	require.NoError(t, err)
 	for line := range strings.Lines(string(log)) {
 		fields := strings.Fields(line)
-		require.Len(t, fields, 3, "a line of the log: %q", line)
+		require.Len(t, fields, 4, "a line of the log: %q", line)
 		status, err := strconv.Atoi(fields[0])
 		require.NoError(t, err)
 		if fields[2] != probePath {
-			exchanges = append(exchanges, exchange{status, fields[1], fields[2]})
+			exchanges = append(exchanges, exchange{status, fields[1], fields[2], fields[3]})
 		}
 	}
 	return exchanges
@@ -243,6 +245,15 @@ func statuses(exchanges []exchange, method string) (found []int) {
 
 func count(exchanges []exchange, status int) int {
 	return len(slices.DeleteFunc(statuses(exchanges, ""), func(s int) bool { return s != status }))
+}
+
+// connections is how many the requests came over.
+func connections(exchanges []exchange) int {
+	ports := map[string]bool{}
+	for _, e := range exchanges {
+		ports[e.port] = true
+	}
+	return len(ports)
 }
 
 // together runs a function many times at once.
