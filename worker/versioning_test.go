@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,7 +30,9 @@ type versioned struct {
 
 func newVersioned(t *testing.T, server *temporalserver.Server) versioned {
 	t.Helper()
-	return versioned{t, server, server.NewClient(t), simulator.Start(t, simulator.Options{}), t.Name()}
+	// Temporal keeps the deployments of earlier runs on the same server.
+	name := t.Name() + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	return versioned{t, server, server.NewClient(t), simulator.Start(t, simulator.Options{}), name}
 }
 
 // startWorker starts a worker of a version; an empty one is none.
