@@ -78,7 +78,21 @@ var meanings = map[opsmanager.Kind]meaning{
 	opsmanager.Unavailable:        {ErrorOpsManagerUnavailable, true, "check that Ops Manager, its KMIP server and the network are up"},
 }
 
-func meaningOf(err *opsmanager.Error) meaning { return meanings[err.Kind] }
+// certificateAdvice replaces an unavailable Ops Manager's, where it is one whose
+// certificate is not accepted: no waiting mends that, but a person may.
+var certificateAdvice = map[opsmanager.CertificateFault]string{
+	opsmanager.CertificateUntrusted: "name the certificate of the authority that has signed Ops Manager's in the worker's OPS_MANAGER_CA_FILE",
+	opsmanager.CertificateExpired:   "renew Ops Manager's certificate, or set the clock of the worker's machine",
+	opsmanager.CertificateOfAnother: "call Ops Manager in OPS_MANAGER_URL by a name that is in its certificate, or have that name added",
+}
+
+func meaningOf(err *opsmanager.Error) meaning {
+	m := meanings[err.Kind]
+	if advice, found := certificateAdvice[err.CertificateFault()]; found {
+		m.advice = advice
+	}
+	return m
+}
 
 func permanent(errorType, format string, args ...any) error {
 	return temporal.NewApplicationErrorWithOptions(fmt.Sprintf(format, args...), errorType, temporal.ApplicationErrorOptions{NonRetryable: true})

@@ -104,7 +104,7 @@ func (c Config) check() error {
 			return &ConfigError{Field: key.field, Problem: "holds a control character"}
 		}
 	}
-	if strings.ContainsAny(c.PublicKey, `:"\`) {
+	if strings.Contains(c.PublicKey, ":") || !quotable(c.PublicKey) {
 		return &ConfigError{Field: "PublicKey", Problem: "holds a character that digest authentication does not allow"}
 	}
 	if c.RequestsPerSecond < 0 || math.IsNaN(c.RequestsPerSecond) || math.IsInf(c.RequestsPerSecond, 0) {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
+	"strconv"
 	"sync"
 
 	"github.com/icholy/digest"
@@ -68,22 +68,27 @@ func (c *Client) authenticated(ctx context.Context, r request) (answer, error) {
 func findChallenge(header http.Header) (*digest.Challenge, bool) {
 	for _, value := range header.Values("WWW-Authenticate") {
 		challenge, err := digest.ParseChallenge(value)
-		if err == nil && challenge.Nonce != "" && digest.CanDigest(challenge) && quotable(challenge) {
+		if err == nil && challenge.Nonce != "" && digest.CanDigest(challenge) && repeatable(challenge) {
 			return challenge, true
 		}
 	}
 	return nil, false
 }
 
-// quotable refuses what could not be sent back inside a header.
-func quotable(challenge *digest.Challenge) bool {
+// repeatable tells whether all that is to be sent back of a challenge can be.
+func repeatable(challenge *digest.Challenge) bool {
 	for _, s := range []string{challenge.Realm, challenge.Nonce, challenge.Opaque} {
-		if len(s) > 1024 || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f || r == '"' || r == '\\' }) {
+		if len(s) > 1024 || !quotable(s) {
 			return false
 		}
 	}
 	return true
 }
+
+// quotable tells what can stand between quotes in a header as it is: the library
+// quotes as Go does, and no server knows the escapes that Go has for a character
+// that can't be seen, such as a no-break space.
+func quotable(s string) bool { return strconv.Quote(s) == `"`+s+`"` }
 
 // nonce is a server's challenge and how often it has been answered.
 type nonce struct {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"keyturn/internal/handshake"
 	"keyturn/workflows"
 )
 
@@ -28,6 +29,7 @@ const (
 	requestTime = 15 * time.Second
 
 	taskQueueVariable = "KEYTURN_TASK_QUEUE"
+	apiKeyVariable    = "TEMPORAL_API_KEY"
 )
 
 // environment holds environment variables by name. An empty one is as good as
@@ -93,24 +95,25 @@ func (a *app) connect(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	dialCtx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	connected, err := client.DialContext(ctx, options)
+	connected, err := client.DialContext(dialCtx, options)
 	if err != nil {
-		return nil, unreachable(options.HostPort, err)
+		return nil, unreachable(ctx, options, err)
 	}
 	return &session{connected, options.HostPort, options.Namespace}, nil
 }
 
-func unreachable(address string, err error) error {
+func unreachable(ctx context.Context, options client.Options, err error) error {
 	if code := codeOf(err); code == codes.Unauthenticated || code == codes.PermissionDenied {
-		return refused(address, err)
+		return refused(options.HostPort, err)
 	}
-	return fmt.Errorf("can't reach Temporal at %s: %w", address, err)
+	err = cmp.Or(handshake.Examine(ctx, options), err)
+	return fmt.Errorf("can't reach Temporal at %s: %w", options.HostPort, err)
 }
 
 func refused(address string, err error) error {
-	return fmt.Errorf("the credentials are refused by Temporal at %s: %w", address, err)
+	return fmt.Errorf("the credentials are refused by Temporal at %s: %s: %w", address, apiKeyVariable, err)
 }
 
 func (a *app) clientOptions() (client.Options, error) {

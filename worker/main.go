@@ -103,6 +103,11 @@ The worker:
                                    get together, kept to by Temporal; 0 or none = no limit.
                                    Give all workers the same: the last one counts
   KEYTURN_LISTEN                   not available in this version
+  KEYTURN_DEPLOYMENT               turns worker versioning on: the deployment's name. A
+                                   rotation then ends on the version that it began with,
+                                   and a new one begins on the deployment's current version
+                                   (temporal worker deployment set-current-version)
+  KEYTURN_BUILD_ID                 this version's name in it (the program's own version)
 
 Temporal, by its usual environment configuration:
   TEMPORAL_ADDRESS                 host:port (localhost:7233)
@@ -117,7 +122,7 @@ Temporal, by its usual environment configuration:
 
 A Temporal that can't be reached is no wrong setting: the worker says so and tries
 again, at growing intervals up to 10 seconds, for as long as it takes. A namespace
-that isn't there and refused credentials do end it.
+that isn't there, refused credentials and a refused client certificate do end it.
 
 SIGTERM drains the worker: it takes no new work and lets activities under way finish
 for up to 60 seconds (give it more than that before it is killed). A second SIGTERM

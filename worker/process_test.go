@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"keyturn/testsuite/temporalserver"
+	"keyturn/workflows"
 )
 
 // workerVariable makes this test program the worker itself, so that the tests
@@ -49,7 +50,7 @@ func TestHelpDescribesEverySetting(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{connectionsFileVariable, taskQueueVariable, queueLimitVariable, listenVariable, addressVariable, namespaceVariable, apiKeyVariable, profileVariable, configFileVariable} {
+	for _, name := range []string{connectionsFileVariable, taskQueueVariable, queueLimitVariable, listenVariable, deploymentVariable, buildIDVariable, addressVariable, namespaceVariable, apiKeyVariable, profileVariable, configFileVariable} {
 		if !strings.Contains(stdout.String(), name) {
 			t.Errorf("--help does not speak of %s", name)
 		}
@@ -335,13 +336,20 @@ func (s *slowOpsManager) waitForRequest(t *testing.T) {
 	}
 }
 
-// startRotation starts a rotation under its cluster's own id.
+// startRotation starts a rotation that asks for nothing but its cluster.
 func startRotation(t *testing.T, temporal client.Client, taskQueue, cluster string) client.WorkflowRun {
 	t.Helper()
-	const project = "5196d3628d022db4cbc26d9e"
+	return startRotationOf(t, temporal, taskQueue, workflows.RotateClusterInput{
+		Connection: workflows.DefaultConnection, ProjectID: "5196d3628d022db4cbc26d9e", ClusterID: cluster,
+	})
+}
+
+// startRotationOf starts a rotation under its cluster's own id.
+func startRotationOf(t *testing.T, temporal client.Client, taskQueue string, input workflows.RotateClusterInput) client.WorkflowRun {
+	t.Helper()
 	started, err := temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
-		ID: "rotate-cluster:default:" + project + ":" + cluster, TaskQueue: taskQueue,
-	}, "RotateCluster", map[string]string{"projectId": project, "clusterId": cluster})
+		ID: workflows.RotateClusterID(input.Connection, input.ProjectID, input.ClusterID), TaskQueue: taskQueue,
+	}, workflows.RotateClusterType, input)
 	if err != nil {
 		t.Fatal(err)
 	}

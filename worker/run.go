@@ -48,6 +48,7 @@ func work(ctx context.Context, temporal client.Client, configured settings, logg
 	worker := rotationworker.New(temporal, configured.taskQueue, configured.activities(), func(options *sdkworker.Options) {
 		options.OnFatalError = func(err error) { fatal <- err }
 		options.TaskQueueActivitiesPerSecond = configured.activitiesPerSecond
+		options.DeploymentOptions = configured.deployment
 	})
 	return poll(ctx, worker, fatal, logger)
 }
@@ -84,6 +85,7 @@ func announce(logger *slog.Logger, configured settings) {
 	}
 	logger.Info("keyturn worker", "version", version(), "taskQueue", configured.taskQueue,
 		"namespace", configured.temporal.Namespace, "address", configured.temporal.HostPort, "connections", described)
+	announceVersioning(logger, configured.deployment)
 	warnOfSharedHosts(logger, configured.connections)
 }
 

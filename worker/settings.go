@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"go.temporal.io/sdk/client"
+	sdkworker "go.temporal.io/sdk/worker"
 
 	"keyturn/workflows"
 )
@@ -27,6 +28,7 @@ type settings struct {
 	connections []connection   // by name
 	// activitiesPerSecond is the queue's limit over all workers; 0 = none.
 	activitiesPerSecond float64
+	deployment          sdkworker.DeploymentOptions
 }
 
 // settingError names the setting that is wrong: a variable, or a variable that
@@ -65,7 +67,14 @@ func readSettings(env environment) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	return settings{taskQueue: taskQueue, temporal: temporal, connections: connections, activitiesPerSecond: queueLimit}, nil
+	deployment, err := readVersioning(env)
+	if err != nil {
+		return settings{}, err
+	}
+	return settings{
+		taskQueue: taskQueue, temporal: temporal, connections: connections,
+		activitiesPerSecond: queueLimit, deployment: deployment,
+	}, nil
 }
 
 func readTaskQueue(env environment) (string, error) {

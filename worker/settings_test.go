@@ -83,7 +83,15 @@ func TestWrongSettingIsNamedInOneLine(t *testing.T) {
 		"queue with a line end":       {environment{"KEYTURN_TASK_QUEUE": "key\nrotation"}, "KEYTURN_TASK_QUEUE: holds a control character"},
 		"queue of Temporal's own":     {environment{"KEYTURN_TASK_QUEUE": "/_sys/q/1"}, "KEYTURN_TASK_QUEUE: begins with /_sys/, which Temporal keeps for itself"},
 		"queue too long":              {environment{"KEYTURN_TASK_QUEUE": strings.Repeat("q", 1001)}, "KEYTURN_TASK_QUEUE: is longer than 1000 bytes"},
-		"no connections file":         {environment{"KEYTURN_CONNECTIONS_FILE": missing}, "KEYTURN_CONNECTIONS_FILE: the file that it names can't be read: no such file or directory"},
+		"deployment with a dot":       {environment{"KEYTURN_DEPLOYMENT": "key.turn", "KEYTURN_BUILD_ID": "v1"}, "KEYTURN_DEPLOYMENT: must be 1 to 100 letters, digits, - or _, and begin with a letter or a digit"},
+		"deployment of Temporal's":    {environment{"KEYTURN_DEPLOYMENT": "__keyturn", "KEYTURN_BUILD_ID": "v1"}, "KEYTURN_DEPLOYMENT: must be 1 to 100 letters, digits, - or _, and begin with a letter or a digit"},
+		"build id with a space":       {environment{"KEYTURN_DEPLOYMENT": "keyturn", "KEYTURN_BUILD_ID": "v1 final"}, "KEYTURN_BUILD_ID: must be 1 to 100 letters, digits, ., +, - or _, and begin with a letter or a digit"},
+		"build id without deployment": {environment{"KEYTURN_BUILD_ID": "v1"}, "KEYTURN_BUILD_ID: is of no use without KEYTURN_DEPLOYMENT"},
+		"no build id": {
+			environment{"KEYTURN_DEPLOYMENT": "keyturn"},
+			"KEYTURN_BUILD_ID: is missing, and this program has no version of its own: it was not built from a release or a clean checkout",
+		},
+		"no connections file": {environment{"KEYTURN_CONNECTIONS_FILE": missing}, "KEYTURN_CONNECTIONS_FILE: the file that it names can't be read: no such file or directory"},
 		"connections file a directory": {
 			environment{"KEYTURN_CONNECTIONS_FILE": t.TempDir()}, "KEYTURN_CONNECTIONS_FILE: the file that it names can't be read: is a directory",
 		},

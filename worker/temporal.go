@@ -16,6 +16,8 @@ import (
 	"go.temporal.io/sdk/contrib/envconfig"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"keyturn/internal/handshake"
 )
 
 const (
@@ -155,6 +157,12 @@ func connect(ctx context.Context, options client.Options, logger *slog.Logger) (
 		}
 		if final := wrongSetting(err); final != nil {
 			return nil, final
+		}
+		if fault, found := handshake.Examine(ctx, options).(*handshake.Fault); found {
+			if fault.Refused {
+				return nil, wrong(fault.Setting, "%s", fault.Problem)
+			}
+			err = fault
 		}
 		logger.Warn("Temporal can't be reached, trying again", "address", options.HostPort, "attempt", attempt, "pause", pause, "error", err)
 		select {

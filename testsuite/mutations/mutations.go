@@ -92,6 +92,12 @@ var mutations = []mutation{
 		`!c.AllowHTTP && !isLoopback(u.Hostname())`, `!c.AllowHTTP && u.Hostname() == ""`, clientTests},
 	{"ids are not checked", "opsmanager/client.go",
 		`if !ValidID(id) {`, `if id == "never" {`, clientTests},
+	{"a name that no server can read is sent", "opsmanager/config.go",
+		` || !quotable(c.PublicKey)`, ``, clientTests},
+	{"Temporal's untrusted certificate is not told", "internal/handshake/handshake.go",
+		`case errors.As(err, &unknown):`, `case errors.As(err, &unknown) && config == nil:`, settingsTests},
+	{"a rotation moves to the current version", "worker/versioning.go",
+		`VersioningBehaviorPinned`, `VersioningBehaviorAutoUpgrade`, settingsTests},
 	{"a file's text is shown in a setting's error", "worker/connections.go",
 		`return fmt.Sprintf("the file is not TOML: line %d", parseErr.Position.Line)`, `return fmt.Sprintf("the file is not TOML: %v %s", parseErr, parseErr.LastKey)`, settingsTests},
 	// Safety of change

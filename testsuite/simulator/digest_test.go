@@ -36,6 +36,15 @@ func TestChallengeIsWrittenAsDocumented(t *testing.T) {
 	assert.Zero(t, ledger.Count("", ""))
 }
 
+func TestProxyInFrontAuthenticates(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{NoAuthentication: true})
+	answered, err := newClient(t, om).raw(t.Context(), http.MethodGet, "/groups", `Digest username="somebody", nonce="of the proxy"`)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, answered.StatusCode)
+	assert.Equal(t, 1, om.Ledger().Count(http.MethodGet, ""))
+	assert.Equal(t, simulator.DefaultPublicKey, om.Ledger().Requests[0].PublicKey)
+}
+
 func TestOneChallengeServesManyRequests(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
 	c := newClient(t, om)

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"keyturn/testsuite/authority"
 )
 
 // rebindTimeout is how long Restart waits for its port to be free again.
@@ -51,13 +53,16 @@ func Start(t testing.TB, o Options) *Server {
 // localhost that an authority of its own has signed: see CAPEM.
 func StartTLS(t testing.TB, o Options) *Server {
 	t.Helper()
-	config, authority, err := newCertificate()
-	if err != nil {
-		t.Fatalf("simulator: certificate: %v", err)
-	}
-	server := start(t, o, config)
-	server.CAPEM = authority
+	signer := authority.New(t, "simulated authority")
+	server := StartWith(t, o, signer.Issue(t, "simulated Ops Manager"))
+	server.CAPEM = signer.PEM
 	return server
+}
+
+// StartWith is Start with https, by a certificate of the caller's.
+func StartWith(t testing.TB, o Options, certificate tls.Certificate) *Server {
+	t.Helper()
+	return start(t, o, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}})
 }
 
 func start(t testing.TB, o Options, config *tls.Config) *Server {

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/sdk/client"
+
+	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/temporalserver"
+	"keyturn/workflows"
+)
+
+// versioned is workers of several versions, and the rotations that they do.
+type versioned struct {
+	*testing.T
+	server     *temporalserver.Server
+	temporal   client.Client
+	om         *simulator.Server
+	deployment string
+}
+
+func newVersioned(t *testing.T, server *temporalserver.Server) versioned {
+	t.Helper()
+	// Temporal keeps the deployments of earlier runs on the same server.
+	name := t.Name() + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	return versioned{t, server, server.NewClient(t), simulator.Start(t, simulator.Options{}), name}
+}
+
+// startWorker starts a worker of a version; an empty one is none.
+func (v versioned) startWorker(buildID string) *workerProcess {
+	v.Helper()
+	env := processEnvironment(v.T, v.server, v.deployment)
+	env["OPS_MANAGER_URL"] = v.om.URL
+	env["OPS_MANAGER_PUBLIC_KEY"], env["OPS_MANAGER_PRIVATE_KEY"] = simulator.DefaultPublicKey, simulator.DefaultPrivateKey
+	if buildID != "" {
+		env["KEYTURN_DEPLOYMENT"], env["KEYTURN_BUILD_ID"] = v.deployment, buildID
+	}
+	worker := startWorker(v.T, env)
+	worker.waitFor(v.T, "polling")
+	return worker
+}
+
+// makeCurrent does what a worker's log says, as soon as Temporal knows of the
+// version and its pollers.
+func (v versioned) makeCurrent(worker *workerProcess) {
+	v.Helper()
+	_, command, found := strings.Cut(worker.stderr.String(), `makeCurrent="temporal `)
+	if !found {
+		v.Fatalf("the log does not say how to make the version the current one:\n%s", worker.stderr.String())
+	}
+	command, _, _ = strings.Cut(command, `"`)
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		_, complaint, err := v.server.CLI(v.Context(), append(strings.Fields(command), "--yes")...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			v.Fatalf("%s: %v\n%s", command, err, complaint)
+		}
+	}
+}
+
+// drainage is whether a version that is no longer current still has rotations.
+func (v versioned) drainage(buildID string) string {
+	v.Helper()
+	text, complaint, err := v.server.CLI(v.Context(), "worker", "deployment", "describe-version", "--deployment-name", v.deployment, "--build-id", buildID, "--output", "json")
+	var version struct {
+		DrainageInfo struct{ DrainageStatus string }
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &version)
+	}
+	if err != nil {
+		v.Fatalf("%v\n%s%s", err, text, complaint)
+	}
+	return version.DrainageInfo.DrainageStatus
+}
+
+// startHeld starts a rotation that waits for approval: under another id than its
+// own, so that it is handed over to a child, which is returned.
+func (v versioned) startHeld(name string, shards int) (parent client.WorkflowRun, id string) {
+	v.Helper()
+	cluster := v.om.AddShardedCluster(simulator.DefaultProjectID, name, shards)
+	input := workflows.RotateClusterInput{ProjectID: simulator.DefaultProjectID, ClusterID: cluster.ID, RequireApproval: true}
+	id = workflows.RotateClusterID(workflows.DefaultConnection, input.ProjectID, input.ClusterID)
+	parent, err := v.temporal.ExecuteWorkflow(v.Context(), client.StartWorkflowOptions{ID: "nightly-" + id, TaskQueue: v.deployment}, workflows.RotateClusterType, input)
+	if err != nil {
+		v.Fatal(err)
+	}
+	v.Cleanup(func() {
+		_ = v.temporal.TerminateWorkflow(context.Background(), parent.GetID(), "", "the test is over") // most have ended
+		_ = v.temporal.TerminateWorkflow(context.Background(), id, "", "the test is over")
+	})
+	for deadline := time.Now().Add(patience); v.phase(id) != workflows.PhaseAwaitingApproval; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			v.Fatalf("%s does not wait for approval: %s", id, v.phase(id))
+		}
+	}
+	return parent, id
+}
+
+// phase of a rotation; empty if nobody says.
+func (v versioned) phase(id string) string {
+	ctx, cancel := context.WithTimeout(v.Context(), time.Second)
+	defer cancel()
+	var p workflows.Progress
+	value, err := v.temporal.QueryWorkflow(ctx, id, "", workflows.ProgressQuery)
+	if err != nil || value.Get(&p) != nil {
+		return ""
+	}
+	return p.Phase
+}
+
+// approveAndFinish lets a rotation go on, and waits for its end.
+func (v versioned) approveAndFinish(parent client.WorkflowRun, id string) {
+	v.Helper()
+	ctx, cancel := context.WithTimeout(v.Context(), patience)
+	defer cancel()
+	_, err := v.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID: id, UpdateName: workflows.ApproveUpdate, Args: []any{map[string]string{"by": "lee"}}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	if err != nil {
+		v.Fatal(err)
+	}
+	if err := parent.Get(ctx, nil); err != nil {
+		v.Fatal(err)
+	}
+}
+
+// buildIDs are those of the workers that have done the workflow tasks of a
+// workflow in all its runs, each once; an empty one is a worker of no version.
+func (v versioned) buildIDs(id string) (found []string, runs int) {
+	v.Helper()
+	run := v.describe(id, "").GetFirstRunId()
+	for run != "" {
+		runs++
+		next := ""
+		events := v.temporal.GetWorkflowHistory(v.Context(), id, run, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+		for events.HasNext() {
+			event, err := events.Next()
+			if err != nil {
+				v.Fatal(err)
+			}
+			if task := event.GetWorkflowTaskCompletedEventAttributes(); task != nil {
+				found = append(found, task.GetDeploymentVersion().GetBuildId())
+			}
+			if continued := event.GetWorkflowExecutionContinuedAsNewEventAttributes(); continued != nil {
+				next = continued.GetNewExecutionRunId()
+			}
+		}
+		run = next
+	}
+	slices.Sort(found)
+	return slices.Compact(found), runs
+}
+
+func (v versioned) describe(id, run string) *workflowpb.WorkflowExecutionInfo {
+	v.Helper()
+	described, err := v.temporal.DescribeWorkflowExecution(v.Context(), id, run)
+	if err != nil {
+		v.Fatal(err)
+	}
+	return described.GetWorkflowExecutionInfo()
+}
+
+func (v versioned) requireBuildID(want, id string) (runs int) {
+	v.Helper()
+	found, runs := v.buildIDs(id)
+	if len(found) != 1 || found[0] != want {
+		v.Errorf("%s was done by the versions %q, want %q", id, found, want)
+	}
+	return runs
+}
+
+// A rotation that is under way when another version becomes the current one ends
+// on its own: in the workflow that was started, in the child that it was handed
+// over to, and in every run that it continues as. The next one is the new
+// version's.
+func TestRotationEndsOnTheVersionThatItBeganWith(t *testing.T) {
+	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{
+		"limit.historyCount.suggestContinueAsNew": "40",
+		// The next two are 3 minutes, else.
+		"matching.wv.VersionDrainageStatusVisibilityGracePeriod": `"1s"`,
+		"matching.wv.VersionDrainageStatusRefreshInterval":       `"1s"`,
+	}})
+	v := newVersioned(t, server)
+	a := v.startWorker("1.0.0")
+	v.makeCurrent(a)
+	oldParent, old := v.startHeld("orders", 10)
+
+	b := v.startWorker("1.1.0")
+	v.makeCurrent(b)
+	newParent, next := v.startHeld("audit", 2)
+	v.approveAndFinish(newParent, next)
+	if status := v.drainage("1.0.0"); status != "draining" {
+		t.Errorf("the old version is %s, want draining while a rotation is its own", status)
+	}
+	v.approveAndFinish(oldParent, old)
+	for deadline := time.Now().Add(patience); v.drainage("1.0.0") != "drained"; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the old version is not drained, and its workers could never be stopped")
+		}
+	}
+
+	v.requireBuildID("1.0.0", oldParent.GetID())
+	if runs := v.requireBuildID("1.0.0", old); runs < 2 {
+		t.Errorf("%d run: it must have been continued as new", runs)
+	}
+	v.requireBuildID("1.1.0", newParent.GetID())
+	v.requireBuildID("1.1.0", next)
+	if behavior := v.describe(old, "").GetVersioningInfo().GetBehavior(); behavior != enums.VERSIONING_BEHAVIOR_PINNED {
+		t.Errorf("its behavior is %s, want pinned", behavior)
+	}
+	if puts := len(v.om.Ledger().Rotations); puts != 11+3 {
+		t.Errorf("%d PUTs, want one for each of the 14 targets", puts)
+	}
+}
+
+// Without the setting, a rotation goes on with whatever worker there is.
+func TestVersioningIsOffUnlessSet(t *testing.T) {
+	v := newVersioned(t, temporalserver.Shared(t))
+	a := v.startWorker("")
+	parent, id := v.startHeld("orders", 1)
+	v.startWorker("")
+	a.signal(t, syscall.SIGTERM)
+	if code := a.exitCode(t); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	v.approveAndFinish(parent, id)
+	v.requireBuildID("", id)
+	if info := v.describe(id, "").GetVersioningInfo(); info.GetBehavior() != enums.VERSIONING_BEHAVIOR_UNSPECIFIED {
+		t.Errorf("it is versioned: %v", info)
+	}
+}
+
+// The first version takes over what workers of no version have begun.
+func TestFirstVersionTakesOverWhatIsUnderWay(t *testing.T) {
+	v := newVersioned(t, temporalserver.Shared(t))
+	v.startWorker("")
+	parent, id := v.startHeld("orders", 2)
+	v.makeCurrent(v.startWorker("1.0.0"))
+	v.approveAndFinish(parent, id)
+	if found, _ := v.buildIDs(id); !slices.Equal(found, []string{"", "1.0.0"}) {
+		t.Errorf("it was done by the versions %q, want none and then 1.0.0", found)
+	}
+}
+
+func TestBuildIDByDefaultIsAVersionOfOneSource(t *testing.T) {
+	for version, want := range map[string]bool{
+		"v1.4.0": true, "v0.0.0-20261123201137-e7461340daab": true,
+		"(devel)": false, "(devel) e7461340daab": false, "v0.0.0-20261123201137-e7461340daab+dirty": false,
+	} {
+		if isRelease(version) != want {
+			t.Errorf("%s: want %t", version, want)
+		}
+	}
+}
