@@ -112,6 +112,11 @@ func (c *Child) Stop() {
 	if c.endsWithin(stopTime) {
 		return
 	}
+	c.Kill()
+}
+
+// Kill ends the process at once and returns when it is gone.
+func (c *Child) Kill() {
 	c.signal(syscall.SIGKILL)
 	<-c.ended
 }
