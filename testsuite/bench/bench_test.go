@@ -272,6 +272,10 @@ func TestAccountFindsWhatBreaksTheRules(t *testing.T) {
 	require.ErrorContains(t, err, "2 entities had a PUT")
 	_, err = accountOf(fine, []string{"a", "b", "c"}, 2)
 	require.ErrorContains(t, err, "target c had 0 PUTs")
+	twice := fine
+	twice.Requests = append(twice.Requests[:5:5], request("PUT", "b", 9, 10))
+	_, err = accountOf(twice, []string{"a", "b"}, 2)
+	require.ErrorContains(t, err, "target b had 2 PUTs, of which 1 took effect")
 	refused := fine
 	refused.Rotations = refused.Rotations[:1]
 	_, err = accountOf(refused, []string{"a", "b"}, 2)
