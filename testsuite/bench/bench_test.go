@@ -19,7 +19,6 @@ import (
 
 	"keyturn/testsuite/simulator"
 	"keyturn/testsuite/temporalserver"
-	"keyturn/workflows"
 )
 
 func TestMain(m *testing.M) { temporalserver.Main(m) }
@@ -44,7 +43,7 @@ func TestMeasurements(t *testing.T) {
 	t.Run("figures agree with the ledger and with each other", func(t *testing.T) { figuresAgree(t, r) })
 	t.Run("a second PUT is an error", func(t *testing.T) { secondPutIsAnError(t, r) })
 	t.Run("growth of clusters", func(t *testing.T) { growthOfClusters(t, r) })
-	t.Run("a fleet, where the worker knows fleets", func(t *testing.T) { fleetOrItsAbsence(t, r) })
+	t.Run("growth of a fleet", func(t *testing.T) { growthOfAFleet(t, r) })
 	t.Run("more workers", func(t *testing.T) { moreWorkers(t, r) })
 	t.Run("a worker that dies ends the measurement", func(t *testing.T) { deadWorkerIsAnError(t, r) })
 }
@@ -138,17 +137,15 @@ func growthOfClusters(t *testing.T, r *rig) {
 	assert.Equal(t, err != nil, failureOf(report.Verdicts) != nil)
 }
 
-// A fleet is measured where the worker knows fleets; where it does not, that is
-// told at once.
-func fleetOrItsAbsence(t *testing.T, r *rig) {
+func growthOfAFleet(t *testing.T, r *rig) {
 	row, err := r.grow(t.Context(), fleetLoad(2*clusterTargets), time.Millisecond)
-	if err != nil {
-		require.ErrorContains(t, err, "unable to find workflow type: RotateFleet. Supported types: [RotateCluster]")
-		return
-	}
+	require.NoError(t, err)
 	assert.Equal(t, 20, row.Targets)
 	assert.Equal(t, 60, row.Account.KeyRequests)
-	assert.GreaterOrEqual(t, row.Runs, 3)
+	assert.Positive(t, row.Account.OtherRequests)
+	assert.GreaterOrEqual(t, row.Runs, 3, "the fleet and its clusters")
+	assert.Equal(t, row.Runs, row.Scanned)
+	assert.Less(t, float64(row.BiggestHistory), 20*row.EventsPerTarget, "there is more than one history")
 	assert.GreaterOrEqual(t, row.Actions["StartChildWorkflowExecution"], 2.0)
 }
 
@@ -406,10 +403,4 @@ func TestInterruptionEndsItWithTheSignalsCode(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	assert.Equal(t, exitFailed, execute(ctx, nil, &stdout, &stderr))
 	assert.Equal(t, "bench: ended\n", stderr.String())
-}
-
-func TestFleetUsesTheContractsNames(t *testing.T) {
-	text, err := json.Marshal(fleetInput{Connection: workflows.DefaultConnection, ProjectIDs: []string{}, ClusterNames: "^x", ClustersAtATime: 4, Rotation: fleetRotation{4, "stop"}})
-	require.NoError(t, err)
-	assert.JSONEq(t, `{"connection":"default","projectIds":[],"clusterNames":"^x","clustersAtATime":4,"rotation":{"concurrency":4,"onFailure":"stop"}}`, string(text))
 }

@@ -22,6 +22,7 @@ const (
 	fleetClustersAtATime = 4
 	fleetConcurrency     = 4 // of each cluster
 	fleetInFlight        = fleetClustersAtATime * fleetConcurrency
+	fleetListing         = 4 // projects that a fleet lists at a time, while it rotates
 )
 
 // What must hold of each size, beside the smallest.
@@ -77,7 +78,7 @@ type load struct {
 
 // fleetLoad is RotateFleet of clusters of ten targets.
 func fleetLoad(targets int) *load {
-	l := &load{name: fmt.Sprintf("fleet of %d targets", targets), workflows: 1 + targets/clusterTargets, inFlight: fleetInFlight + 1} // it may list while it rotates
+	l := &load{name: fmt.Sprintf("fleet of %d targets", targets), workflows: 1 + targets/clusterTargets, inFlight: fleetInFlight + fleetListing}
 	l.populate = func(om *simulator.Server) { l.targets = addFleet(om, targets) }
 	l.warmUp = func(ctx context.Context, s *site) error { return s.rotateFleet(ctx, warmUpFleet, 1) }
 	l.rotate = func(ctx context.Context, s *site) error {
