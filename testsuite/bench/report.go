@@ -206,8 +206,8 @@ func (c comparisons) notes() string {
 	curl := `curl: Ops Manager's documented PUT for each target, with a GET before and a GET after; a process for each
 request, which pays a digest challenge of its own. The simulated Ops Manager answers challenges without
 latency, which a real one does not: that is in curl's favour. "In parallel" = as many loops at a time as
-keyturn has requests in flight (xargs -P). The curl loop is run once. Neither knows which targets there
-are, keeps records, or survives a failure.`
+keyturn has requests in flight (xargs -P). The curl loop is run once. Neither way by curl finds the
+targets, keeps records, or survives a failure.`
 	if len(c.MissingForCurl) > 0 {
 		curl = "curl was not measured: this machine has no " + strings.Join(c.MissingForCurl, ", no ") + "."
 	}
