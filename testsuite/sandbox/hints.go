@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"keyturn/testsuite/programs"
 	"keyturn/testsuite/simulator"
 	"keyturn/workflows"
 )
@@ -100,21 +101,21 @@ func (s *sandbox) preparations() []string {
 
 // misleadingVariables are those of the user's that would lead the commands
 // elsewhere, and that no export replaces.
-func misleadingVariables(environment []string, exported []variable) (names []string) {
+func misleadingVariables(environment []string, exported []programs.Variable) (names []string) {
 	for _, entry := range environment {
 		name, _, _ := strings.Cut(entry, "=")
-		isExported := slices.ContainsFunc(exported, func(v variable) bool { return v.name == name })
-		if leadsElsewhere(name) && !isExported {
+		isExported := slices.ContainsFunc(exported, func(v programs.Variable) bool { return v.Name == name })
+		if programs.LeadsElsewhere(name) && !isExported {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-func exportCommand(variables []variable) string {
+func exportCommand(variables []programs.Variable) string {
 	words := []string{"export"}
 	for _, v := range variables {
-		words = append(words, v.name+"="+shellWord(v.value))
+		words = append(words, v.Name+"="+shellWord(v.Value))
 	}
 	return strings.Join(words, " ")
 }

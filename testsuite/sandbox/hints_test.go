@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"keyturn/testsuite/programs"
 	"keyturn/testsuite/simulator"
 	"keyturn/workflows"
 )
@@ -99,7 +100,7 @@ func TestRefusalIsAFaultOfTheSimulator(t *testing.T) {
 
 func TestMisleadingVariablesAreNamed(t *testing.T) {
 	environment := []string{"HOME=/", "TEMPORAL_ADDRESS=elsewhere", "TEMPORAL_API_KEY=secret", "KEYTURN_TASK_QUEUE=other"}
-	names := misleadingVariables(environment, []variable{{"TEMPORAL_ADDRESS", "here"}})
+	names := misleadingVariables(environment, []programs.Variable{{Name: "TEMPORAL_ADDRESS", Value: "here"}})
 	if got := strings.Join(names, " "); got != "TEMPORAL_API_KEY KEYTURN_TASK_QUEUE" {
 		t.Errorf("got %q", got)
 	}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"keyturn/testsuite/programs"
 )
 
 // Exit codes; one of the starter's that isn't 0 goes before, and a signal is
@@ -36,7 +38,7 @@ const (
 )
 
 func main() {
-	ctx, stop := untilSignal()
+	ctx, stop := programs.UntilSignal()
 	code := execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -85,7 +87,7 @@ func execute(ctx context.Context, arguments []string, stdout, stderr io.Writer) 
 
 // exitCode tells what err means; begun = the command line was right.
 func exitCode(err error, begun bool) int {
-	var interrupted *interruption
+	var interrupted *programs.Interruption
 	var starter *starterError
 	switch {
 	case err == nil:
@@ -93,7 +95,7 @@ func exitCode(err error, begun bool) int {
 	case !begun:
 		return exitWrongUse
 	case errors.As(err, &interrupted):
-		return exitSignal + int(interrupted.signal)
+		return exitSignal + int(interrupted.Signal)
 	case errors.As(err, &starter):
 		return starter.exitCode()
 	default:

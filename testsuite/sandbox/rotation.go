@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"keyturn/testsuite/programs"
 	"keyturn/testsuite/simulator"
 	"keyturn/workflows"
 )
@@ -38,7 +39,7 @@ func (e *starterError) exitCode() int {
 // rotateAndCompare rotates the clusters one after the other and compares their
 // records with the ledger.
 func (s *sandbox) rotateAndCompare(ctx context.Context) error {
-	ctx, stopWatching := s.whileWorkerRuns(ctx)
+	ctx, stopWatching := programs.WhileWorkerRuns(ctx, s.worker)
 	defer stopWatching()
 	begun := time.Now()
 	for _, cluster := range s.clusters {
@@ -87,11 +88,11 @@ func (s *sandbox) records(ctx context.Context) ([]workflows.TargetRecord, error)
 // runStarter runs the starter on the terminal, if stdout is one.
 func (s *sandbox) runStarter(ctx context.Context, stdout io.Writer, arguments ...string) error {
 	command := exec.Command(s.folder.binary("starter"), arguments...)
-	command.Env = s.environment()
+	command.Env = programs.Environment(s.variables()...)
 	command.Stdout, command.Stderr = stdout, s.stderr
-	starter, err := startAttached(command)
+	starter, err := programs.StartAttached(command)
 	if err == nil {
-		err = starter.wait(ctx)
+		err = starter.Wait(ctx)
 	}
 	switch {
 	case ctx.Err() != nil:

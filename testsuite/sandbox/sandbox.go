@@ -6,23 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"strings"
-	"time"
 
-	"go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/client"
-
+	"keyturn/testsuite/programs"
 	"keyturn/testsuite/simulator"
 	"keyturn/testsuite/temporalserver"
 	"keyturn/workflows"
-)
-
-const (
-	// workerTime is how long the worker may take until it polls.
-	workerTime = 60 * time.Second
-	// workerInterval is the time between two looks at whether it does.
-	workerInterval = 200 * time.Millisecond
 )
 
 // sandbox is all that runs, and what it was started with.
@@ -38,7 +26,7 @@ type sandbox struct {
 	temporal   *temporalserver.Server
 	om         *simulator.Server
 	clusters   []simulator.ShardedCluster
-	worker     *child
+	worker     *programs.Child
 }
 
 // run is the sandbox's whole life. Nothing that it has started is left when it
@@ -74,14 +62,14 @@ func (s *sandbox) start(ctx context.Context) (err error) {
 	if s.ports, err = choosePorts(s.settings); err != nil {
 		return err
 	}
-	if s.root, err = moduleRoot(ctx); err != nil {
+	if s.root, err = programs.ModuleRoot(ctx); err != nil {
 		return err
 	}
 	if s.folder, err = newFolder(); err != nil {
 		return err
 	}
 	s.tell("building", "the worker and the starter")
-	if err := buildPrograms(ctx, s.root, s.folder, s.stderr); err != nil {
+	if err := programs.Build(ctx, s.root, s.folder.binaries(), s.folder.scratch(), s.stderr, "./worker", "./starter"); err != nil {
 		return err
 	}
 	if err := s.startTemporal(ctx); err != nil {
@@ -94,7 +82,7 @@ func (s *sandbox) start(ctx context.Context) (err error) {
 }
 
 func (s *sandbox) startTemporal(ctx context.Context) (err error) {
-	s.executable, err = temporalExecutable(ctx, func(line string) { s.tell("building", line) })
+	s.executable, err = programs.TemporalExecutable(ctx, func(line string) { s.tell("building", line) })
 	if err != nil {
 		return err
 	}
@@ -131,68 +119,16 @@ func (s *sandbox) startWorker(ctx context.Context) error {
 		return err
 	}
 	defer log.Close() // the worker has it, too
-	command := exec.Command(s.folder.binary("worker"))
-	command.Env = s.environment()
-	command.Stdout, command.Stderr = log, log
-	worker, err := startInBackground(command)
+	worker, err := programs.StartWorker(s.folder.binary("worker"), log, s.variables()...)
 	if err != nil {
-		return fmt.Errorf("starting the worker: %w", err)
+		return err
 	}
 	s.worker = worker
-	if err := s.awaitPolling(ctx); err != nil {
+	if err := programs.AwaitPolling(ctx, s.temporal, workflows.DefaultTaskQueue, worker); err != nil {
 		return fmt.Errorf("the worker did not come up: %w", err)
 	}
 	s.tell("worker", "polls task queue "+workflows.DefaultTaskQueue)
 	return nil
-}
-
-// awaitPolling returns when somebody polls the task queue: the worker, since
-// nobody else knows of this Temporal yet.
-func (s *sandbox) awaitPolling(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, workerTime, fmt.Errorf("it does not poll after %s", workerTime))
-	defer cancel()
-	ctx, stopWatching := s.whileWorkerRuns(ctx)
-	defer stopWatching()
-	temporal, err := s.temporal.Dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer temporal.Close()
-	for !isPolled(ctx, temporal) {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(workerInterval):
-		}
-	}
-	return nil
-}
-
-// isPolled is false, too, as long as Temporal can't tell.
-func isPolled(ctx context.Context, temporal client.Client) bool {
-	described, err := temporal.DescribeTaskQueue(ctx, workflows.DefaultTaskQueue, enums.TASK_QUEUE_TYPE_ACTIVITY)
-	return err == nil && len(described.GetPollers()) > 0
-}
-
-// whileWorkerRuns returns a context that ends with the worker, too.
-func (s *sandbox) whileWorkerRuns(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() {
-		select {
-		case <-s.worker.ended:
-			cancel(fmt.Errorf("the worker has ended (%s)", endOf(s.worker)))
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(nil) }
-}
-
-// endOf tells how a child that has ended did so.
-func endOf(c *child) string {
-	if c.err == nil {
-		return "exit status 0"
-	}
-	return c.err.Error()
 }
 
 // stayUp returns when ctx ends.
@@ -204,10 +140,10 @@ func (s *sandbox) stayUp(ctx context.Context, failure error) {
 	fmt.Fprintln(s.stdout, "\nAll of it stays up until Ctrl-C.")
 	select {
 	case <-ctx.Done():
-	case <-s.worker.ended:
+	case <-s.worker.Ended():
 		// Somebody may have wanted to see what happens: no reason to end.
 		fmt.Fprintf(s.stderr, "sandbox: the worker has ended (%s), its log is %s; with the variables above, go run ./worker starts another one\n",
-			endOf(s.worker), s.folder.workerLog())
+			s.worker.End(), s.folder.workerLog())
 		<-ctx.Done()
 	}
 	fmt.Fprintln(s.stdout, "\nending")
@@ -217,7 +153,7 @@ func (s *sandbox) stayUp(ctx context.Context, failure error) {
 // other's end.
 func (s *sandbox) stop() {
 	if s.worker != nil {
-		s.worker.stop()
+		s.worker.Stop()
 	}
 	if s.temporal != nil {
 		s.temporal.Kill() // its state is in memory: an orderly end would keep nothing
@@ -230,7 +166,7 @@ func (s *sandbox) stop() {
 // cleanUp removes the folder. Where something has failed, the worker's log stays
 // and is named.
 func (s *sandbox) cleanUp(failure error) error {
-	var interrupted *interruption
+	var interrupted *programs.Interruption
 	switch {
 	case s.folder == "":
 		return nil
@@ -241,45 +177,24 @@ func (s *sandbox) cleanUp(failure error) error {
 	return s.folder.removeAllButLog()
 }
 
-// environment is that of the worker and the starter: the user's own without what
-// would lead elsewhere.
-func (s *sandbox) environment() []string {
-	var kept []string
-	for _, entry := range os.Environ() {
-		if name, _, _ := strings.Cut(entry, "="); !leadsElsewhere(name) {
-			kept = append(kept, entry)
-		}
-	}
-	for _, variable := range append(s.temporalVariables(), s.opsManagerVariables()...) {
-		kept = append(kept, variable.name+"="+variable.value)
-	}
-	return kept
+// variables configure the worker and the starter.
+func (s *sandbox) variables() []programs.Variable {
+	return append(s.temporalVariables(), s.opsManagerVariables()...)
 }
 
-func leadsElsewhere(name string) bool {
-	for _, prefix := range []string{"TEMPORAL_", "OPS_MANAGER_", "KEYTURN_"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-type variable struct{ name, value string }
-
-func (s *sandbox) temporalVariables() []variable {
-	return []variable{
-		{"TEMPORAL_ADDRESS", s.temporal.Address},
-		{"TEMPORAL_NAMESPACE", s.temporal.Namespace},
-		{"TEMPORAL_CONFIG_FILE", os.DevNull}, // the user's own may ask for TLS
+func (s *sandbox) temporalVariables() []programs.Variable {
+	return []programs.Variable{
+		{Name: "TEMPORAL_ADDRESS", Value: s.temporal.Address},
+		{Name: "TEMPORAL_NAMESPACE", Value: s.temporal.Namespace},
+		{Name: "TEMPORAL_CONFIG_FILE", Value: os.DevNull}, // the user's own may ask for TLS
 	}
 }
 
-func (s *sandbox) opsManagerVariables() []variable {
-	return []variable{
-		{"OPS_MANAGER_URL", s.om.URL},
-		{"OPS_MANAGER_PUBLIC_KEY", simulator.DefaultPublicKey},
-		{"OPS_MANAGER_PRIVATE_KEY_FILE", s.folder.privateKey()},
+func (s *sandbox) opsManagerVariables() []programs.Variable {
+	return []programs.Variable{
+		{Name: "OPS_MANAGER_URL", Value: s.om.URL},
+		{Name: "OPS_MANAGER_PUBLIC_KEY", Value: simulator.DefaultPublicKey},
+		{Name: "OPS_MANAGER_PRIVATE_KEY_FILE", Value: s.folder.privateKey()},
 	}
 }
 

@@ -55,6 +55,8 @@ type Options struct {
 	// Namespaces to have; the first one is the Server's Namespace. Empty =
 	// "default", which is always there.
 	Namespaces []string
+	// Arguments are further ones of `temporal server start-dev`.
+	Arguments []string
 	// Output gets what the server writes (its warnings and errors); nil =
 	// nothing. It is used by one goroutine at a time, until the server is
 	// stopped.
@@ -70,6 +72,9 @@ type Server struct {
 	Namespace string
 	// UIAddress is the Web UI's http address; empty = no Web UI.
 	UIAddress string
+	// MetricsAddress is the http address of the server's own metrics, as
+	// Prometheus reads them.
+	MetricsAddress string
 	// DatabaseFile as in the options; empty = in memory.
 	DatabaseFile string
 
@@ -100,7 +105,8 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	}
 	server := &Server{
 		Address: address(chosen.frontend), Namespace: options.Namespaces[0], DatabaseFile: options.DatabaseFile,
-		options: options, ports: chosen,
+		MetricsAddress: "http://" + address(chosen.metrics) + "/metrics",
+		options:        options, ports: chosen,
 	}
 	if options.UI {
 		server.UIAddress = "http://" + address(chosen.ui)
@@ -215,7 +221,7 @@ func (s *Server) arguments() []string {
 	for key, value := range s.options.DynamicConfig {
 		arguments = append(arguments, "--dynamic-config-value", key+"="+value)
 	}
-	return arguments
+	return append(arguments, s.options.Arguments...)
 }
 
 // toolEnvironment is without what would make the tool depend on the machine it

@@ -3,7 +3,9 @@ package temporalserver
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -50,6 +52,20 @@ func TestDynamicConfigReachesTheServer(t *testing.T) {
 	}, "Anything")
 	if err == nil || !strings.Contains(err.Error(), "length") {
 		t.Errorf("starting a workflow with an id longer than limit.maxIDLength: got %v, want a refusal", err)
+	}
+}
+
+func TestArgumentsReachTheServerAndItsMetricsAreServed(t *testing.T) {
+	server := StartForTest(t, Options{Arguments: []string{"--namespace", "further"}})
+	describeNamespace(t, server.NewClient(t), "further")
+	answer, err := http.Get(server.MetricsAddress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || !strings.Contains(string(text), "service_requests") {
+		t.Errorf("the metrics at %s can't be read: %v", server.MetricsAddress, err)
 	}
 }
 

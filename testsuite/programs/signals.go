@@ -1,4 +1,4 @@
-package main
+package programs
 
 import (
 	"context"
@@ -13,17 +13,17 @@ import (
 // parentInterval is the time between two looks at whether `go run` is there.
 const parentInterval = 500 * time.Millisecond
 
-// interruption is why a context has ended: the signal that asked for it.
-type interruption struct{ signal syscall.Signal }
+// Interruption is why a context has ended: the signal that asked for it.
+type Interruption struct{ Signal syscall.Signal }
 
-func (i *interruption) Error() string {
-	return "ended by a signal (" + i.signal.String() + "): everything that was started is stopped, and the rotation with it"
+func (i *Interruption) Error() string {
+	return "ended by a signal (" + i.Signal.String() + "): everything that was started is stopped"
 }
 
-// untilSignal returns a context that a signal ends, with an *interruption as its
+// UntilSignal returns a context that a signal ends, with an *Interruption as its
 // cause. Further signals change nothing: stopping takes a few seconds at most,
-// and a sandbox that ended earlier would leave processes behind.
-func untilSignal() (context.Context, context.CancelFunc) {
+// and a program that ended earlier would leave processes behind.
+func UntilSignal() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -32,15 +32,15 @@ func untilSignal() (context.Context, context.CancelFunc) {
 	}
 	go func() {
 		received := <-signals
-		cancel(&interruption{received.(syscall.Signal)})
+		cancel(&Interruption{received.(syscall.Signal)})
 	}()
-	go untilGoRunIsGone(ctx, func() { cancel(&interruption{syscall.SIGTERM}) })
+	go untilGoRunIsGone(ctx, func() { cancel(&Interruption{syscall.SIGTERM}) })
 	return ctx, func() { cancel(nil) }
 }
 
 // untilGoRunIsGone calls ended when the `go run` that has started this program
 // is gone: killed itself, it passes no signal on, and whoever killed it meant
-// the sandbox.
+// this program.
 func untilGoRunIsGone(ctx context.Context, ended func()) {
 	parent := os.Getppid()
 	if !isGoCommand(parent) {
