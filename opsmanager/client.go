@@ -30,6 +30,7 @@ type Client struct {
 	nonces      noncePool
 	rate        *rate.Limiter
 	slots       chan struct{} // nil = no limit
+	observer    Observer
 }
 
 // New makes a client and sends nothing. The error is a [*ConfigError].
@@ -52,6 +53,7 @@ func New(config Config) (*Client, error) {
 		timeout:     config.RequestTimeout,
 		transport:   transport,
 		rate:        rate.NewLimiter(rate.Inf, 1),
+		observer:    config.observer(),
 	}
 	if c.timeout == 0 {
 		c.timeout = DefaultRequestTimeout
@@ -110,7 +112,7 @@ func (c *Client) request(method, format string, ids ...string) (request, error) 
 
 // call sends a request within the client's limits and classifies the answer.
 func (c *Client) call(ctx context.Context, r request) (answer, error) {
-	if err := c.acquire(ctx); err != nil {
+	if err := c.timed(InFlight, func() error { return c.acquire(ctx) }); err != nil {
 		return answer{}, c.networkError(r, err, false)
 	}
 	defer c.release()
@@ -145,7 +147,7 @@ func (c *Client) release() {
 // exchange is one request on the wire, and its answer read to the end. An
 // error means that no answer came.
 func (c *Client) exchange(ctx context.Context, r request, authorization string) (answer, error) {
-	if err := c.rate.Wait(ctx); err != nil {
+	if err := c.timed(RequestRate, func() error { return c.rate.Wait(ctx) }); err != nil {
 		return answer{}, c.networkError(r, err, false)
 	}
 	if r.beforeSend != nil {
@@ -166,13 +168,16 @@ func (c *Client) exchange(ctx context.Context, r request, authorization string) 
 	}
 	req.URL.Path, req.URL.RawQuery = r.path, r.query.Encode()
 	c.setHeaders(req, authorization)
+	answered := c.sending(r.method)
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
+		answered(0)
 		return answer{}, c.networkError(r, err, sendings.Load() > 0)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	a := answer{status: resp.StatusCode, header: resp.Header, resent: sendings.Load() > 1}
 	a.body, a.bodyErr = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	answered(a.status)
 	return a, nil
 }
 

@@ -1,0 +1,66 @@
+package opsmanager
+
+import "time"
+
+// Limit is one of a client's own limits, which a request may have to wait for.
+type Limit string
+
+const (
+	// RequestRate is Config.RequestsPerSecond.
+	RequestRate Limit = "rate"
+	// InFlight is Config.MaxInFlight.
+	InFlight Limit = "inFlight"
+)
+
+// Observer is told what a client does, as it does it, for metrics and the like.
+// Its methods are called from many goroutines at a time and must return at
+// once. Nothing that they are told is a secret.
+type Observer interface {
+	// Waited: a request waited this long for a limit, or gave up waiting.
+	Waited(limit Limit, time time.Duration)
+	// Sent: a request goes out, a digest challenge being one of its own.
+	Sent(method string)
+	// Answered: it has ended after this time, with this status; 0 = no answer
+	// came.
+	Answered(method string, statusCode int, time time.Duration)
+	// Ended: a call, which may have taken several requests, has ended: nil = the
+	// answer was an authenticated one of the API.
+	Ended(method string, err *Error)
+}
+
+// unobserved is the Observer of a client that has none.
+type unobserved struct{}
+
+func (unobserved) Waited(Limit, time.Duration)         {}
+func (unobserved) Sent(string)                         {}
+func (unobserved) Answered(string, int, time.Duration) {}
+func (unobserved) Ended(string, *Error)                {}
+
+func (c Config) observer() Observer {
+	if c.Observer == nil {
+		return unobserved{}
+	}
+	return c.Observer
+}
+
+// timed tells the observer how long the waiting for a limit took.
+func (c *Client) timed(limit Limit, wait func() error) error {
+	began := time.Now()
+	err := wait()
+	c.observer.Waited(limit, time.Since(began))
+	return err
+}
+
+// sending tells the observer that a request goes out, and gives what tells it
+// that the request has ended.
+func (c *Client) sending(method string) (answered func(statusCode int)) {
+	c.observer.Sent(method)
+	sent := time.Now()
+	return func(statusCode int) { c.observer.Answered(method, statusCode, time.Since(sent)) }
+}
+
+// ended tells the observer how a call has ended.
+func (c *Client) ended(r request, err error) {
+	apiError, _ := AsError(err)
+	c.observer.Ended(r.method, apiError)
+}
