@@ -44,10 +44,19 @@ func execute(arguments []string, env environment, stdout, stderr io.Writer) int 
 		},
 	}
 	command.CompletionOptions.DisableDefaultCmd = true
+	command.AddCommand(&cobra.Command{
+		Use:   "health",
+		Short: "Asks the worker on this machine, at KEYTURN_LISTEN, whether it is ready",
+		Args:  cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			code = exitFailed
+			return askReadiness(command.Context(), env)
+		},
+	})
 	command.SetArgs(arguments)
 	command.SetOut(stdout)
 	command.SetErr(stderr)
-	if err := command.Execute(); err != nil {
+	if err := command.ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(stderr, "worker:", oneLine(err.Error()))
 		return code
 	}
@@ -98,7 +107,10 @@ Further Ops Managers:
 
 The worker:
   KEYTURN_TASK_QUEUE               the task queue (key-rotation)
-  KEYTURN_LISTEN                   not available in this version
+  KEYTURN_LISTEN                   host:port or :port of /metrics, /healthz and /readyz
+                                   (nowhere)
+  KEYTURN_LOG_FORMAT               text or json (text)
+  KEYTURN_LOG_LEVEL                debug, info, warn or error (info)
 
 Temporal, by its usual environment configuration:
   TEMPORAL_ADDRESS                 host:port (localhost:7233)
@@ -110,6 +122,11 @@ Temporal, by its usual environment configuration:
   TEMPORAL_TLS_SERVER_NAME, TEMPORAL_TLS_DISABLE_HOST_VERIFICATION
   TEMPORAL_CONFIG_FILE             temporal.toml (in the user's configuration directory)
   TEMPORAL_PROFILE                 a profile of that file (default)
+
+/metrics is in Prometheus' text format, /healthz tells that the process is alive,
+/readyz that it polls Temporal and that each Ops Manager has answered lately, or
+else (503) what is wrong, in JSON. The sub-command health asks /readyz on this
+machine: exit code 0 = ready, else 1 and the reason in one line.
 
 A Temporal that can't be reached is no wrong setting: the worker says so and tries
 again, at growing intervals up to 10 seconds, for as long as it takes. A namespace

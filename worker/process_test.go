@@ -49,7 +49,7 @@ func TestHelpDescribesEverySetting(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{connectionsFileVariable, taskQueueVariable, listenVariable, addressVariable, namespaceVariable, apiKeyVariable, profileVariable, configFileVariable} {
+	for _, name := range []string{connectionsFileVariable, taskQueueVariable, listenVariable, logFormatVariable, logLevelVariable, addressVariable, namespaceVariable, apiKeyVariable, profileVariable, configFileVariable} {
 		if !strings.Contains(stdout.String(), name) {
 			t.Errorf("--help does not speak of %s", name)
 		}

@@ -25,6 +25,9 @@ type settings struct {
 	taskQueue   string
 	temporal    client.Options // without logger and identity
 	connections []connection   // by name
+	listen      string         // empty = nowhere
+	monitoring  monitorTimes
+	log         logSettings
 }
 
 // settingError names the setting that is wrong: a variable, or a variable that
@@ -44,8 +47,13 @@ func wrong(setting, format string, arguments ...any) error {
 // readSettings reads and checks everything that can be checked without a
 // network. The error is a *settingError.
 func readSettings(env environment) (settings, error) {
-	if _, set := env.LookupEnv(listenVariable); set {
-		return settings{}, wrong(listenVariable, "not available in this version")
+	log, err := readLogSettings(env)
+	if err != nil {
+		return settings{}, err
+	}
+	listen, err := readListen(env)
+	if err != nil {
+		return settings{}, err
 	}
 	taskQueue, err := readTaskQueue(env)
 	if err != nil {
@@ -59,7 +67,9 @@ func readSettings(env environment) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	return settings{taskQueue: taskQueue, temporal: temporal, connections: connections}, nil
+	return settings{
+		taskQueue: taskQueue, temporal: temporal, connections: connections, listen: listen, monitoring: usualTimes, log: log,
+	}, nil
 }
 
 func readTaskQueue(env environment) (string, error) {
