@@ -6,6 +6,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/stage"
+	"keyturn/testsuite/temporalserver"
 	"keyturn/worker/metrics"
 	"keyturn/workflows"
 )
@@ -60,4 +63,24 @@ func TestOpsManagerIsForgivenSilenceButNoRefusal(t *testing.T) {
 	assert.False(t, m.judge(refused, lately).OK)
 	refused.at = lately.Add(-time.Second)
 	assert.True(t, m.judge(refused, lately).OK, "it has been read since")
+}
+
+func TestOnlyAPollingWorkerIsReady(t *testing.T) {
+	for _, state := range []string{stateStarting, statePolling, stateDraining} {
+		m := &monitor{settings: settings{monitoring: usualTimes}, state: state}
+		assert.Equal(t, state == statePolling, m.readiness().Ready, state)
+	}
+}
+
+// Temporal answers, and somebody polls the task queue, but not this worker.
+func TestPollersOfOthersDoNotCount(t *testing.T) {
+	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	s.StartWorker()
+	m := &monitor{settings: settings{monitoring: usualTimes, taskQueue: s.TaskQueue}, state: statePolling, ends: t.Context()}
+	m.settings.temporal.Identity = pollersOf(t, s.Temporal, s.TaskQueue)[0]
+	assert.Eventually(t, func() bool { return m.lookAtPollers(t.Context(), s.Temporal) }, patience, 20*time.Millisecond)
+	assert.True(t, m.readiness().Ready)
+	m.settings.temporal.Identity = "another@1"
+	assert.False(t, m.lookAtPollers(t.Context(), s.Temporal))
+	assert.Equal(t, "this worker does not poll for tasks of kind Workflow; this worker does not poll for tasks of kind Activity", m.readiness().Checks["temporal"].Problem)
 }
