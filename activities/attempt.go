@@ -49,6 +49,7 @@ type attempt struct {
 	ctx      context.Context
 	client   *opsmanager.Client
 	scope    Scope
+	target   string // id of the one cluster that the activity is about, for logs
 	started  time.Time
 	stopping <-chan struct{}
 	// putRefusedBefore is what the attempts before noted as PutRefused.
@@ -149,7 +150,9 @@ func (at *attempt) retryIn(err *opsmanager.Error, try int) (pause time.Duration,
 	if left <= 0 || err.RetryAfter > left {
 		return 0, false
 	}
-	return max(min(backoff(try), left), err.RetryAfter), true
+	pause = max(min(backoff(try), left), err.RetryAfter)
+	at.retrying(err, pause)
+	return pause, true
 }
 
 // backoff doubles from firstRetryPause to maxRetryPause, a fifth more or less.
@@ -227,6 +230,7 @@ func (at *attempt) readKey(ctx context.Context, clusterID string, seenBefore boo
 		if !odd || try == len(rereadPauses) {
 			return "", err
 		}
+		at.retrying(apiError, rereadPauses[try])
 		if err := at.wait(ctx, rereadPauses[try]); err != nil {
 			return "", err
 		}

@@ -54,6 +54,7 @@ func (a *Activities) RotateKey(ctx context.Context, in RotateKeyInput) (RotateKe
 	if err != nil {
 		return RotateKeyResult{}, err
 	}
+	at.target = in.ClusterID
 	defer at.end()
 	if !vouchedFor(ctx, in.UntouchedIn) {
 		rotated, err := at.settleEarlierPut(ctx, in)
@@ -126,10 +127,12 @@ func (at *attempt) put(ctx context.Context, in RotateKeyInput) (RotateKeyResult,
 	for try := 1; ; try++ {
 		err := at.client.RotateEncryptionKey(ctx, in.ProjectID, in.ClusterID, lease)
 		if err == nil {
+			activity.GetLogger(ctx).Info("PUT accepted", "target", in.ClusterID, "previousKey", in.PreviousKeyUUID)
 			return at.rotated(), nil
 		}
 		if apiError, ok := opsmanager.AsError(err); ok && apiError.OutcomeUnknown {
 			at.note(func(n *notes) { n.Ambiguous = true })
+			activity.GetLogger(ctx).Warn("a PUT's outcome is unknown, reading until it is", "target", in.ClusterID, "settleTime", in.SettleTime, "message", err.Error())
 			return at.settleOwnPut(in, err)
 		}
 		if !isRateLimited(err) {

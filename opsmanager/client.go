@@ -27,6 +27,7 @@ type Client struct {
 	transport   http.RoundTripper
 	nonces      noncePool
 	limits      *limiter
+	observer    Observer
 }
 
 // New makes a client and sends nothing. The error is a [*ConfigError].
@@ -49,6 +50,7 @@ func New(config Config) (*Client, error) {
 		timeout:     config.RequestTimeout,
 		transport:   transport,
 		limits:      newLimiter(config.RequestsPerSecond, config.MaxInFlight),
+		observer:    config.observer(),
 	}
 	if c.timeout == 0 {
 		c.timeout = DefaultRequestTimeout
@@ -103,7 +105,7 @@ func (c *Client) request(method, format string, ids ...string) (request, error) 
 
 // call sends a request within the client's limits and classifies the answer.
 func (c *Client) call(ctx context.Context, r request) (answer, error) {
-	sentAt, err := c.limits.enter(ctx)
+	sentAt, err := c.enter(ctx)
 	if err != nil {
 		return answer{}, c.networkError(r, err, false)
 	}
@@ -121,6 +123,14 @@ func (c *Client) call(ctx context.Context, r request) (answer, error) {
 		return a, c.statusError(r, a)
 	}
 	return a, nil
+}
+
+// enter waits until the client's limits let a request go out.
+func (c *Client) enter(ctx context.Context) (sentAt time.Time, err error) {
+	began := time.Now()
+	sentAt, err = c.limits.enter(ctx)
+	c.observer.Waited(time.Since(began))
+	return sentAt, err
 }
 
 // exchange is one request on the wire, and its answer read to the end. An
@@ -144,13 +154,16 @@ func (c *Client) exchange(ctx context.Context, r request, authorization string) 
 	}
 	req.URL.Path, req.URL.RawQuery = r.path, r.query.Encode()
 	c.setHeaders(req, authorization)
+	answered := c.sending(r.method)
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
+		answered(0)
 		return answer{}, c.networkError(r, err, sendings.Load() > 0)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	a := answer{status: resp.StatusCode, header: resp.Header, resent: sendings.Load() > 1}
 	a.body, a.bodyErr = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	answered(a.status)
 	return a, nil
 }
 

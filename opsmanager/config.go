@@ -51,6 +51,8 @@ type Config struct {
 	UserAgent string
 	// RequestTimeout bounds one request; 0 = DefaultRequestTimeout.
 	RequestTimeout time.Duration
+	// Observer is told what the client does; nil = nobody is.
+	Observer Observer
 }
 
 // ConfigError names the field of a Config that cannot be used. It never shows

@@ -30,7 +30,7 @@ func (c *Client) authenticated(ctx context.Context, r request) (answer, error) {
 	n := c.nonces.take()
 	for try := range maxChallenges {
 		if try > 0 {
-			if err := c.limits.another(ctx); err != nil {
+			if err := c.another(ctx); err != nil {
 				c.nonces.release(n)
 				return answer{}, c.networkError(r, err, false)
 			}

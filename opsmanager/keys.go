@@ -60,12 +60,14 @@ func (c *Client) RotateEncryptionKey(ctx context.Context, projectID, clusterID s
 	}
 	r.beforeSend = beforeSend
 	_, err = c.call(ctx, r)
+	c.ended(r, err)
 	return err
 }
 
 // read sends a GET and decodes the answer, which must be one JSON object.
-func (c *Client) read(ctx context.Context, r request, into any) (answer, error) {
-	a, err := c.call(ctx, r)
+func (c *Client) read(ctx context.Context, r request, into any) (a answer, err error) {
+	defer func() { c.ended(r, err) }()
+	a, err = c.call(ctx, r)
 	if err != nil {
 		return a, err
 	}

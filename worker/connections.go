@@ -55,6 +55,7 @@ type connection struct {
 	name   string
 	host   string // host and port of the base address: all of it that is logged
 	client *opsmanager.Client
+	watch  *watch
 }
 
 // readConnections returns the connections by name: at least one.
@@ -234,11 +235,13 @@ func (r rawConnection) connect(name string) (connection, error) {
 	if err != nil {
 		return connection{}, err
 	}
+	watch := &watch{}
+	config.Observer = watch
 	made, err := opsmanager.New(config)
 	if err != nil {
 		return connection{}, r.blame(err)
 	}
-	return connection{name: name, host: hostOf(config.BaseURL), client: made}, nil
+	return connection{name: name, host: hostOf(config.BaseURL), client: made, watch: watch}, nil
 }
 
 func (r rawConnection) config() (opsmanager.Config, error) {

@@ -44,10 +44,19 @@ func execute(arguments []string, env environment, stdout, stderr io.Writer) int 
 		},
 	}
 	command.CompletionOptions.DisableDefaultCmd = true
+	command.AddCommand(&cobra.Command{
+		Use:   "health",
+		Short: "Asks the worker on this machine, at KEYTURN_LISTEN, whether it is ready",
+		Args:  cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			code = exitFailed
+			return askReadiness(command.Context(), env)
+		},
+	})
 	command.SetArgs(arguments)
 	command.SetOut(stdout)
 	command.SetErr(stderr)
-	if err := command.Execute(); err != nil {
+	if err := command.ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(stderr, "worker:", oneLine(err.Error()))
 		return code
 	}
@@ -102,12 +111,15 @@ The worker:
                                    how many activities a second all workers of the queue
                                    get together, kept to by Temporal; 0 or none = no limit.
                                    Give all workers the same: the last one counts
-  KEYTURN_LISTEN                   not available in this version
   KEYTURN_DEPLOYMENT               turns worker versioning on: the deployment's name. A
                                    rotation then ends on the version that it began with,
                                    and a new one begins on the deployment's current version
                                    (temporal worker deployment set-current-version)
   KEYTURN_BUILD_ID                 this version's name in it (the program's own version)
+  KEYTURN_LISTEN                   host:port or :port of /metrics, /healthz and /readyz
+                                   (nowhere)
+  KEYTURN_LOG_FORMAT               text or json (text)
+  KEYTURN_LOG_LEVEL                debug, info, warn or error (info)
 
 Temporal, by its usual environment configuration:
   TEMPORAL_ADDRESS                 host:port (localhost:7233)
@@ -119,6 +131,11 @@ Temporal, by its usual environment configuration:
   TEMPORAL_TLS_SERVER_NAME, TEMPORAL_TLS_DISABLE_HOST_VERIFICATION
   TEMPORAL_CONFIG_FILE             temporal.toml (in the user's configuration directory)
   TEMPORAL_PROFILE                 a profile of that file (default)
+
+/metrics is in Prometheus' text format, /healthz tells that the process is alive,
+/readyz that it polls Temporal and that each Ops Manager has answered lately, or
+else (503) what is wrong, in JSON. The sub-command health asks /readyz on this
+machine: exit code 0 = ready, else 1 and the reason in one line.
 
 A Temporal that can't be reached is no wrong setting: the worker says so and tries
 again, at growing intervals up to 10 seconds, for as long as it takes. A namespace

@@ -50,7 +50,7 @@ func TestHelpDescribesEverySetting(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{connectionsFileVariable, taskQueueVariable, queueLimitVariable, listenVariable, deploymentVariable, buildIDVariable, addressVariable, namespaceVariable, apiKeyVariable, profileVariable, configFileVariable} {
+	for _, name := range []string{connectionsFileVariable, taskQueueVariable, queueLimitVariable, listenVariable, logFormatVariable, logLevelVariable, deploymentVariable, buildIDVariable, addressVariable, namespaceVariable, apiKeyVariable, profileVariable, configFileVariable} {
 		if !strings.Contains(stdout.String(), name) {
 			t.Errorf("--help does not speak of %s", name)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"runtime/debug"
 
@@ -14,6 +15,7 @@ import (
 
 	"keyturn/activities"
 	"keyturn/opsmanager"
+	"keyturn/worker/metrics"
 	"keyturn/worker/rotationworker"
 )
 
@@ -25,12 +27,59 @@ func run(ctx context.Context, env environment, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	logger := slog.New(slog.NewTextHandler(stderr, nil))
-	announce(logger, configured)
+	return configured.run(ctx, stderr)
+}
 
-	configured.temporal.Logger = log.NewStructuredLogger(logger)
-	configured.temporal.Identity = identity()
-	temporal, err := connect(ctx, configured.temporal, logger)
+func (s settings) run(ctx context.Context, stderr io.Writer) error {
+	logger := s.log.logger(stderr)
+	s.temporal.Logger = log.NewStructuredLogger(logger)
+	s.temporal.Identity = identity()
+	if s.listen == "" {
+		announce(logger, s)
+		return s.connectAndWork(ctx, nil, logger)
+	}
+	listener, err := listenAt(s.listen)
+	if err != nil {
+		return err
+	}
+	announce(logger, s)
+	return s.runMonitored(ctx, listener, logger)
+}
+
+// runMonitored answers probes and scrapes from before Temporal is reached until
+// the worker is drained.
+func (s settings) runMonitored(ctx context.Context, listener net.Listener, logger *slog.Logger) error {
+	counted, err := s.count()
+	if err != nil {
+		return err
+	}
+	s.temporal.MetricsHandler = counted.Handler()
+	m := newMonitor(s, logger)
+	defer m.close()
+	if err := counted.Watch(m.sources()); err != nil {
+		return err
+	}
+	defer open(listener, m, counted, logger).close()
+	return s.connectAndWork(ctx, m, logger)
+}
+
+// count makes the metrics and has the connections counted.
+func (s settings) count() (*metrics.Metrics, error) {
+	counted, err := metrics.New(version())
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range s.connections {
+		if c.watch.counts, err = counted.OpsManager(c.name); err != nil {
+			return nil, err
+		}
+	}
+	return counted, nil
+}
+
+// connectAndWork polls as soon as Temporal is reached; m may be nil.
+func (s settings) connectAndWork(ctx context.Context, m *monitor, logger *slog.Logger) error {
+	temporal, err := connect(ctx, s.temporal, logger)
 	if err != nil {
 		if ctx.Err() != nil {
 			logger.Info("stopped before Temporal was reached")
@@ -39,18 +88,41 @@ func run(ctx context.Context, env environment, stderr io.Writer) error {
 		return err
 	}
 	defer temporal.Close()
-	return work(ctx, temporal, configured, logger)
+	return work(ctx, temporal, s, m, logger)
 }
 
 // work polls until ctx ends or the worker can't go on, and drains it.
-func work(ctx context.Context, temporal client.Client, configured settings, logger *slog.Logger) error {
+func work(ctx context.Context, temporal client.Client, configured settings, m *monitor, logger *slog.Logger) error {
 	fatal := make(chan error, 1) // the SDK calls OnFatalError once at most
-	worker := rotationworker.New(temporal, configured.taskQueue, configured.activities(), func(options *sdkworker.Options) {
+	var worker startStopper = rotationworker.New(temporal, configured.taskQueue, configured.activities(), func(options *sdkworker.Options) {
 		options.OnFatalError = func(err error) { fatal <- err }
 		options.TaskQueueActivitiesPerSecond = configured.activitiesPerSecond
 		options.DeploymentOptions = configured.deployment
 	})
+	if m != nil {
+		worker = monitored{worker, m, temporal}
+	}
 	return poll(ctx, worker, fatal, logger)
+}
+
+// monitored is a worker whose monitor learns when it polls and when it drains.
+type monitored struct {
+	startStopper
+	monitor  *monitor
+	temporal client.Client
+}
+
+func (w monitored) Start() error {
+	err := w.startStopper.Start()
+	if err == nil {
+		w.monitor.polls(w.temporal)
+	}
+	return err
+}
+
+func (w monitored) Stop() {
+	w.monitor.enter(stateDraining)
+	w.startStopper.Stop()
 }
 
 // startStopper is the part of the SDK's worker that poll needs.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -29,6 +30,9 @@ type settings struct {
 	// activitiesPerSecond is the queue's limit over all workers; 0 = none.
 	activitiesPerSecond float64
 	deployment          sdkworker.DeploymentOptions
+	listen              string // empty = nowhere
+	monitoring          monitorTimes
+	log                 logSettings
 }
 
 // settingError names the setting that is wrong: a variable, or a variable that
@@ -48,33 +52,25 @@ func wrong(setting, format string, arguments ...any) error {
 // readSettings reads and checks everything that can be checked without a
 // network. The error is a *settingError.
 func readSettings(env environment) (settings, error) {
-	if _, set := env.LookupEnv(listenVariable); set {
-		return settings{}, wrong(listenVariable, "not available in this version")
-	}
-	taskQueue, err := readTaskQueue(env)
+	s := settings{monitoring: usualTimes}
+	err := cmp.Or(
+		read(env, readLogSettings, &s.log),
+		read(env, readListen, &s.listen),
+		read(env, readTaskQueue, &s.taskQueue),
+		read(env, readQueueLimit, &s.activitiesPerSecond),
+		read(env, readConnections, &s.connections),
+		read(env, readTemporal, &s.temporal),
+		read(env, readVersioning, &s.deployment),
+	)
 	if err != nil {
 		return settings{}, err
 	}
-	connections, err := readConnections(env)
-	if err != nil {
-		return settings{}, err
-	}
-	temporal, err := readTemporal(env)
-	if err != nil {
-		return settings{}, err
-	}
-	queueLimit, err := readQueueLimit(env)
-	if err != nil {
-		return settings{}, err
-	}
-	deployment, err := readVersioning(env)
-	if err != nil {
-		return settings{}, err
-	}
-	return settings{
-		taskQueue: taskQueue, temporal: temporal, connections: connections,
-		activitiesPerSecond: queueLimit, deployment: deployment,
-	}, nil
+	return s, nil
+}
+
+func read[T any](env environment, from func(environment) (T, error), into *T) (err error) {
+	*into, err = from(env)
+	return err
 }
 
 func readTaskQueue(env environment) (string, error) {

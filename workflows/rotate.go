@@ -127,7 +127,7 @@ func (r *rotation) start(ctx workflow.Context, t *TargetRecord) {
 	t.Status = StatusRotating
 	r.changed(ctx)
 	workflow.Go(ctx, func(ctx workflow.Context) {
-		r.work(ctx, t)
+		r.workAndCount(ctx, t)
 		r.inWork--
 		r.changed(ctx)
 	})

@@ -18,6 +18,7 @@ import (
 func RotateCluster(ctx workflow.Context, raw converter.RawValue, carried *carriedState) (*RotateClusterResult, error) {
 	input, err := parseRotateClusterInput(raw)
 	if err != nil {
+		countRefusal(ctx, err)
 		return nil, err
 	}
 	info := workflow.GetInfo(ctx)
@@ -33,7 +34,10 @@ func RotateCluster(ctx workflow.Context, raw converter.RawValue, carried *carrie
 			return nil, failure(activities.ErrorInvalidInput, nil, "input: the records of the run before can't be read: %v", err)
 		}
 	}
-	return newRotation(ctx, input, raw, carried).run(ctx)
+	r := newRotation(ctx, input, raw, carried)
+	result, err := r.run(ctx)
+	countEnd(ctx, r, err)
+	return result, err
 }
 
 // handOver has the rotation done under the one id that is its lock. The child
@@ -392,6 +396,7 @@ func (r *rotation) planned(ctx workflow.Context) *RotateClusterResult {
 	for i := range r.result.Targets {
 		if t := &r.result.Targets[i]; t.Status == StatusPending {
 			t.Status = StatusPlanned
+			countTarget(ctx, t)
 		}
 	}
 	r.finish(ctx, OutcomePlanned)

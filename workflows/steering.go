@@ -220,7 +220,7 @@ func (r *rotation) checkSkip(q SkipRequest) error {
 	return r.checkTargets(q.Targets, StatusFailed, StatusPending)
 }
 
-func (r *rotation) skip(_ workflow.Context, q SkipRequest) {
+func (r *rotation) skip(ctx workflow.Context, q SkipRequest) {
 	for _, t := range r.chosen(q.Targets, StatusFailed, StatusPending) {
 		text := "skipped by " + q.By
 		if q.Reason != "" {
@@ -230,6 +230,7 @@ func (r *rotation) skip(_ workflow.Context, q SkipRequest) {
 			text += " (it had failed: " + t.Error.Type + ": " + t.Error.Message + ")"
 		}
 		t.Status, t.Error = StatusSkipped, &TargetError{Type: skippedType, Message: text}
+		countTarget(ctx, t)
 	}
 }
 

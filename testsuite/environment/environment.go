@@ -30,6 +30,8 @@ type Environment struct {
 	t testing.TB
 	// OM is the Ops Manager that is called.
 	OM *simulator.Server
+	// Counts are the metrics of workflow and activities.
+	Counts Counts
 }
 
 // New makes an environment whose activities have one connection, "default".
@@ -43,7 +45,9 @@ func NewWithClient(t testing.TB, om *simulator.Server, c *opsmanager.Client) Env
 	t.Helper()
 	var suite sdktestsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
-	env := Environment{suite.NewTestWorkflowEnvironment(), t, om}
+	counts := NewCounts()
+	suite.SetMetricsHandler(counts)
+	env := Environment{suite.NewTestWorkflowEnvironment(), t, om, counts}
 	workflows.Register(env)
 	activities.Register(env, &activities.Activities{
 		Connections: map[string]*opsmanager.Client{workflows.DefaultConnection: c},

@@ -16,6 +16,7 @@ var (
 	replayTests   = []string{"./testsuite/replay"}
 	serverTests   = []string{"./testsuite/endtoend"}
 	settingsTests = []string{"./worker"}
+	monitorTests  = []string{"./worker", "-run", "Readiness|Ledger|Silence"}
 )
 
 var mutations = []mutation{
@@ -76,7 +77,7 @@ var mutations = []mutation{
 	{"Retry-After ignored", "opsmanager/errors.go",
 		`return min(max(wait, 0), maxRetryAfter)`, `return min(max(wait, 0), 0)`, clientTests},
 	{"Retry-After cut short", "activities/attempt.go",
-		`return max(min(backoff(try), left), err.RetryAfter), true`, `return min(backoff(try), left), true`, activityTests},
+		`pause = max(min(backoff(try), left), err.RetryAfter)`, `pause = min(backoff(try), left)`, activityTests},
 	{"permanent errors are retried", "activities/errors.go",
 		`{ErrorForbidden, false,`, `{ErrorForbidden, true,`, activityTests},
 	{"a stale nonce is taken for wrong credentials", "opsmanager/digest.go",
@@ -100,6 +101,17 @@ var mutations = []mutation{
 		`VersioningBehaviorPinned`, `VersioningBehaviorAutoUpgrade`, settingsTests},
 	{"a file's text is shown in a setting's error", "worker/connections.go",
 		`return fmt.Sprintf("the file is not TOML: line %d", parseErr.Position.Line)`, `return fmt.Sprintf("the file is not TOML: %v %s", parseErr, parseErr.LastKey)`, settingsTests},
+	// What those who watch are told
+	{"a continued run is counted as an end", "workflows/metrics.go",
+		`if errors.As(err, &goesOn) {`, `if errors.As(err, &goesOn) && ctx == nil {`, workflowTests},
+	{"a rotation with skips counts as verified", "workflows/metrics.go",
+		`if outcome == OutcomeRotated {`, `if outcome == OutcomeRotated || outcome == OutcomeRotatedWithSkips {`, workflowTests},
+	{"a call that failed counts as an answer", "opsmanager/keys.go",
+		`defer func() { c.ended(r, err) }()`, `defer func() { c.ended(r, nil) }()`, clientTests},
+	{"a worker whose credentials are refused is ready", "worker/monitor.go",
+		`refused := last.refused && last.at.After(lastRead)`, `refused := last.refused && lastRead.IsZero()`, monitorTests},
+	{"a metric that is not documented", "worker/metrics/definitions.go",
+		`buildInfo       = "keyturn_build_info"`, `buildInfo       = "keyturn_build"`, monitorTests},
 	// Safety of change
 	{"the order of the steps is changed", "workflows/rotatecluster.go",
 		"\tif err := r.listTargets(ctx); err != nil {\n\t\treturn err\n\t}\n",

@@ -3,7 +3,10 @@ package secrets
 
 import (
 	"bytes"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,7 +59,12 @@ func TestPrivateKeyAppearsNowhere(t *testing.T) {
 	s.OM.Inject(simulator.RateLimited(http.MethodPut, cluster.ShardIDs[1], "1"))
 	s.OM.Inject(simulator.Fault{Method: http.MethodPut, ClusterID: cluster.ShardIDs[2], Status: 403, Body: strings.ReplaceAll(repeats, wrongKey, "x"), Apply: simulator.ApplyNo})
 	s.OM.Inject(simulator.Fault{Method: http.MethodGet, Kind: simulator.KindKey, ClusterID: cluster.ConfigID, Status: 200, Body: "<title>" + rightKey + "</title>", ContentType: "text/html", Skip: 1, Times: simulator.Forever})
-	worker := startWorker(s)
+	echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, strings.ReplaceAll(repeats, wrongKey, "x"))
+	}))
+	defer echo.Close()
+	worker := startWorker(s, echo.URL)
 	found := finds{}
 
 	input := s.Input(cluster.ID)
@@ -94,6 +102,11 @@ func TestPrivateKeyAppearsNowhere(t *testing.T) {
 		require.NoError(t, err)
 		found["the other history"] = append(found["the other history"], data...)
 	}
+	for _, page := range []string{"metrics", "healthz", "readyz"} {
+		found["/"+page] = worker.get(t, "/"+page)
+	}
+	found["worker health"] = worker.health(t)
+	require.Contains(t, string(found["/readyz"]), "[private key]", "Ops Manager must have repeated the key")
 	found["ps"] = worker.commandLine(t)
 	found["the log and the crash"] = worker.crash(t)
 	require.Contains(t, string(found["the log and the crash"]), "goroutine ", "it must have crashed")
@@ -103,10 +116,11 @@ func TestPrivateKeyAppearsNowhere(t *testing.T) {
 // process is a worker of its own, which can crash.
 type process struct {
 	command *exec.Cmd
+	address string // where it answers probes
 	output  bytes.Buffer
 }
 
-func startWorker(s stage.Stage) *process {
+func startWorker(s stage.Stage, echo string) *process {
 	s.Helper()
 	folder := s.TempDir()
 	binary := filepath.Join(folder, "worker")
@@ -118,11 +132,19 @@ func startWorker(s stage.Stage) *process {
 url = "`+s.OM.URL+`"
 public_key = "`+simulator.DefaultPublicKey+`"
 private_key = "`+wrongKey+`"
+[connections.echo]
+url = "`+echo+`"
+public_key = "`+simulator.DefaultPublicKey+`"
+private_key = "`+rightKey+`"
 `), 0o600))
-	p := &process{command: exec.Command(binary)}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(s, err)
+	require.NoError(s, listener.Close())
+	p := &process{command: exec.Command(binary), address: listener.Addr().String()}
 	p.command.Env = []string{
 		"HOME=" + folder, "GOTRACEBACK=all",
 		"TEMPORAL_ADDRESS=" + s.Server.Address, "TEMPORAL_NAMESPACE=" + s.Server.Namespace,
+		"KEYTURN_LISTEN=" + p.address, "KEYTURN_LOG_LEVEL=debug", "KEYTURN_LOG_FORMAT=json",
 		"KEYTURN_TASK_QUEUE=" + s.TaskQueue, "KEYTURN_CONNECTIONS_FILE=" + connections,
 		"OPS_MANAGER_URL=" + s.OM.URL, "OPS_MANAGER_PUBLIC_KEY=" + simulator.DefaultPublicKey, "OPS_MANAGER_PRIVATE_KEY_FILE=" + keyFile,
 	}
@@ -133,6 +155,27 @@ private_key = "`+wrongKey+`"
 		_ = p.command.Wait()
 	})
 	return p
+}
+
+// get reads a page of the worker's.
+func (p *process) get(t *testing.T, path string) []byte {
+	t.Helper()
+	answer, err := http.Get("http://" + p.address + path)
+	require.NoError(t, err)
+	defer func() { _ = answer.Body.Close() }()
+	body, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	return body
+}
+
+// health runs the worker's sub-command, which must tell that it is not ready.
+func (p *process) health(t *testing.T) []byte {
+	t.Helper()
+	command := exec.Command(p.command.Path, "health")
+	command.Env = p.command.Env
+	out, err := command.CombinedOutput()
+	require.Error(t, err)
+	return out
 }
 
 func (p *process) commandLine(t *testing.T) []byte {

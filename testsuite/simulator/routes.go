@@ -11,6 +11,7 @@ type Kind string
 
 // The kinds of paths. A path that the API does not have is KindUnknown.
 const (
+	KindRoot                 Kind = "root"                 // the API's root itself
 	KindProjects             Kind = "projects"             // /groups
 	KindProject              Kind = "project"              // /groups/{project}
 	KindOrganizations        Kind = "organizations"        // /orgs
@@ -43,6 +44,7 @@ func init() {
 			methods: append([]string{http.MethodGet}, methods...),
 		})
 	}
+	add(KindRoot, "", (*Simulator).getRoot)
 	add(KindProjects, "groups", (*Simulator).getProjects)
 	add(KindProject, "groups/{project}", (*Simulator).getProject)
 	add(KindOrganizations, "orgs", (*Simulator).getOrganizations)

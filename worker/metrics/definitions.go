@@ -1,0 +1,95 @@
+package metrics
+
+import (
+	"slices"
+
+	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+
+	"keyturn/activities"
+	"keyturn/workflows"
+)
+
+// The metrics that are counted here, and not by workflows and activities.
+const (
+	buildInfo       = "keyturn_build_info"
+	ready           = "keyturn_ready"
+	rotationsOpen   = "keyturn_rotations_open"
+	rotationsIdle   = "keyturn_rotations_idle_seconds"
+	requests        = "keyturn_opsmanager_requests_total"
+	requestDuration = "keyturn_opsmanager_request_duration_seconds"
+	requestsFlying  = "keyturn_opsmanager_requests_in_flight"
+	calls           = "keyturn_opsmanager_calls_total"
+	limitWait       = "keyturn_opsmanager_limit_wait_seconds_total"
+	lastRead        = "keyturn_opsmanager_last_read_timestamp_seconds"
+)
+
+const (
+	versionLabel = "version"
+	phaseLabel   = "phase"
+	methodLabel  = "method"
+	codeLabel    = "code"
+
+	connectionLabel = workflows.ConnectionLabel
+)
+
+// activityTypeLabel is the SDK's, on what an activity counts.
+const activityTypeLabel = "activity_type"
+
+// definition is one of keyturn's own metrics. docs/metrics.md has the same, and
+// a test compares.
+type definition struct {
+	name   string
+	labels []string // all others are left out
+	help   string
+	bounds []float64 // of a histogram
+}
+
+var definitions = []definition{
+	{workflows.RotationsEndedMetric, []string{workflows.OutcomeLabel, workflows.ErrorLabel}, "Rotations that have ended, and inputs that were refused.", nil},
+	{
+		workflows.RotationDurationMetric, []string{workflows.OutcomeLabel}, "Time from a rotation's start to its end, with all its waiting for people.",
+		[]float64{1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600},
+	},
+	{workflows.TargetsEndedMetric, []string{workflows.StatusLabel, workflows.ErrorLabel}, "Targets whose work has ended; one that is put back to work ends again.", nil},
+	{workflows.TargetsAmbiguousMetric, []string{workflows.StatusLabel}, "Targets with a PUT of unknown outcome, by the status that they ended with.", nil},
+	{workflows.LastVerifiedMetric, []string{connectionLabel, workflows.ProjectLabel, workflows.ClusterLabel}, "When this worker last ended a rotation of the cluster with every target verified.", nil},
+	{activities.RetriesMetric, []string{activityTypeLabel, activities.ErrorLabel}, "Tries that failed and are made again.", nil},
+	{requests, []string{connectionLabel, methodLabel, codeLabel}, "Requests to Ops Manager, digest challenges (401) included; code none = no answer came.", nil},
+	{
+		requestDuration, []string{connectionLabel, methodLabel}, "Time from sending a request to Ops Manager to the end of its answer.",
+		[]float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60},
+	},
+	{requestsFlying, []string{connectionLabel}, "Requests to Ops Manager that are under way.", nil},
+	{calls, []string{connectionLabel, methodLabel, activities.ErrorLabel}, "Calls of Ops Manager, each with the challenges that it took, by the kind of failure.", nil},
+	{limitWait, []string{connectionLabel}, "Time that requests have waited for this worker's own limits and for the pause after a 429.", nil},
+	{lastRead, []string{connectionLabel}, "When Ops Manager last gave an authenticated answer to a read.", nil},
+	{rotationsOpen, []string{phaseLabel}, "Open rotations of the task queue, as Temporal has them: every worker tells the same, so take the maximum.", nil},
+	{rotationsIdle, []string{phaseLabel}, "How long nothing has changed in the open rotation where that is longest.", nil},
+	{ready, nil, "1 = ready, as /readyz tells.", nil},
+	{buildInfo, []string{versionLabel}, "1, with the worker's version.", nil},
+}
+
+// sdkBounds are the buckets of the SDK's own times, in seconds.
+var sdkBounds = []float64{0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300}
+
+// views give the metrics their description, labels and buckets: those that are
+// counted through the SDK's handler have none of that by themselves.
+func views() []sdkmetric.View {
+	made := []sdkmetric.View{sdkmetric.NewView(
+		sdkmetric.Instrument{Name: "temporal_*", Kind: sdkmetric.InstrumentKindHistogram},
+		sdkmetric.Stream{Aggregation: sdkmetric.AggregationExplicitBucketHistogram{Boundaries: sdkBounds}},
+	)}
+	for _, d := range definitions {
+		stream := sdkmetric.Stream{Description: d.help, AttributeFilter: d.keeps}
+		if d.bounds != nil {
+			stream.Aggregation = sdkmetric.AggregationExplicitBucketHistogram{Boundaries: d.bounds}
+		}
+		made = append(made, sdkmetric.NewView(sdkmetric.Instrument{Name: d.name}, stream))
+	}
+	return made
+}
+
+func (d definition) keeps(label attribute.KeyValue) bool {
+	return slices.Contains(d.labels, string(label.Key))
+}

@@ -1,0 +1,437 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/stage"
+	"keyturn/testsuite/temporalserver"
+	"keyturn/workflows"
+)
+
+// freeAddress is one that nothing listens at now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	return listener.Addr().String()
+}
+
+// monitoredEnvironment is a worker's on a stage, which listens.
+func monitoredEnvironment(s stage.Stage) environment {
+	env := processEnvironment(s.T, s.Server, s.TaskQueue)
+	maps.Copy(env, environment{
+		"OPS_MANAGER_URL": s.OM.URL, "OPS_MANAGER_PUBLIC_KEY": simulator.DefaultPublicKey,
+		"OPS_MANAGER_PRIVATE_KEY": simulator.DefaultPrivateKey, listenVariable: freeAddress(s.T),
+	})
+	return env
+}
+
+// monitoredWorker is a worker in this process that looks more often than usual.
+type monitoredWorker struct {
+	address string
+	log     syncBuffer
+	stop    func()
+}
+
+func startMonitored(t *testing.T, env environment) *monitoredWorker {
+	t.Helper()
+	configured, err := readSettings(env)
+	require.NoError(t, err)
+	configured.monitoring = monitorTimes{
+		ask: 50 * time.Millisecond, askAgain: 50 * time.Millisecond, fresh: 2 * time.Second,
+		polling: 200 * time.Millisecond, census: 200 * time.Millisecond, patience: time.Second,
+	}
+	w := &monitoredWorker{address: configured.listen}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- configured.run(ctx, &w.log) }()
+	stopped := false
+	w.stop = func() {
+		if !stopped {
+			stopped = true
+			cancel()
+			assert.NoError(t, <-ended)
+		}
+	}
+	t.Cleanup(w.stop)
+	return w
+}
+
+// get asks a worker; status 0 = it does not answer.
+func get(address, path string) (status int, body string) {
+	answer, err := http.Get("http://" + address + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return answer.StatusCode, string(text)
+}
+
+// awaitReadiness waits for what /readyz says.
+func awaitReadiness(t *testing.T, address string, holds func(readiness) bool) readiness {
+	t.Helper()
+	var told readiness
+	var body string
+	require.Eventually(t, func() bool {
+		status := 0
+		status, body = get(address, readyPath)
+		told = readiness{}
+		if json.Unmarshal([]byte(body), &told) != nil {
+			return false
+		}
+		assert.Equal(t, told.Ready, status == http.StatusOK, "%d %s", status, body)
+		return holds(told)
+	}, patience, 20*time.Millisecond, "readiness")
+	return told
+}
+
+func isReady(r readiness) bool  { return r.Ready }
+func notReady(r readiness) bool { return !r.Ready }
+
+type families map[string]*dto.MetricFamily
+
+func scrape(t *testing.T, address string) families {
+	t.Helper()
+	status, body := get(address, metricsPath)
+	require.Equal(t, http.StatusOK, status, "%s", body)
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	parsed, err := parser.TextToMetricFamilies(strings.NewReader(body))
+	require.NoError(t, err)
+	return parsed
+}
+
+// sum adds the values of the series that have these labels; those of a
+// histogram are how many were observed.
+func (f families) sum(name string, labels map[string]string) (sum float64) {
+	for _, series := range f[name].GetMetric() {
+		has := map[string]string{}
+		for _, pair := range series.GetLabel() {
+			has[pair.GetName()] = pair.GetValue()
+		}
+		fits := true
+		for label, value := range labels {
+			fits = fits && has[label] == value
+		}
+		if fits {
+			sum += series.GetCounter().GetValue() + series.GetGauge().GetValue() + float64(series.GetHistogram().GetSampleCount())
+		}
+	}
+	return sum
+}
+
+// Several rotations, some of them in trouble, over two workers, the first of
+// which ends while one is held: what was counted is what has happened.
+func TestMetricsAgreeWithTheLedger(t *testing.T) {
+	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	orders := s.OM.AddShardedCluster(s.Project, "orders", 3)
+	audit := s.OM.AddReplicaSet(s.Project, "audit")
+	s.OM.Inject(simulator.PutCut(orders.ShardIDs[0], simulator.ApplyBefore))
+	s.OM.Inject(simulator.RateLimited(http.MethodPut, orders.ShardIDs[1], "1"))
+	s.OM.Inject(simulator.AccessListRefusal(http.MethodPut, orders.ShardIDs[2]))
+	first := startMonitored(t, monitoredEnvironment(s))
+	awaitReadiness(t, first.address, isReady)
+
+	s.RequireRotated(s.Start(s.Input(audit.ID)), 1)
+	plan := s.Input(orders.ID)
+	plan.DryRun = true
+	_, err := s.Result(s.Start(plan))
+	require.NoError(t, err)
+	_, err = s.Result(s.StartAs("refused", map[string]any{"projectId": "x"}))
+	stage.RequireFailure(t, err, "InvalidInput")
+	held := s.Input(orders.ID)
+	held.OnFailure = workflows.OnFailureHold
+	run := s.Start(held)
+	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseHeld })
+	require.Eventually(t, func() bool {
+		return scrape(t, first.address).sum("keyturn_rotations_open", map[string]string{"phase": "held"}) == 1
+	}, patience, 50*time.Millisecond, "the held rotation must show")
+	before := scrape(t, first.address)
+	assert.Positive(t, before.sum("keyturn_rotations_idle_seconds", map[string]string{"phase": "held"}))
+	assert.Less(t, before.sum("keyturn_rotations_idle_seconds", nil), time.Minute.Seconds())
+	first.stop()
+
+	second := startMonitored(t, monitoredEnvironment(s))
+	awaitReadiness(t, second.address, isReady)
+	require.Eventually(t, func() bool {
+		return scrape(t, second.address).sum("keyturn_rotations_open", map[string]string{"phase": "held"}) == 1
+	}, patience, 50*time.Millisecond, "the held rotation must show at another worker, too")
+	assert.Zero(t, scrape(t, second.address).sum("keyturn_targets_ended_total", nil), "a replay counts nothing")
+	_, err = s.Update(run.GetID(), workflows.SkipUpdate, workflows.SkipRequest{By: "lee", Targets: []string{"orders-2"}})
+	require.NoError(t, err)
+	result, err := s.Result(run)
+	require.NoError(t, err)
+	require.Equal(t, workflows.OutcomeRotatedWithSkips, result.Outcome)
+	require.Eventually(t, func() bool {
+		return scrape(t, second.address).sum("keyturn_rotations_open", nil) == 0
+	}, patience, 50*time.Millisecond, "no rotation is open any more")
+	after := scrape(t, second.address)
+	both := func(name string, labels map[string]string) float64 {
+		return before.sum(name, labels) + after.sum(name, labels)
+	}
+
+	for _, want := range []struct {
+		name   string
+		labels map[string]string
+		value  float64
+	}{
+		{"keyturn_rotations_ended_total", nil, 4},
+		{"keyturn_rotations_ended_total", map[string]string{"outcome": "rotated", "error": "none"}, 1},
+		{"keyturn_rotations_ended_total", map[string]string{"outcome": "planned", "error": "none"}, 1},
+		{"keyturn_rotations_ended_total", map[string]string{"outcome": "failed", "error": "InvalidInput"}, 1},
+		{"keyturn_rotations_ended_total", map[string]string{"outcome": "rotatedWithSkips", "error": "none"}, 1},
+		{"keyturn_rotation_duration_seconds", nil, 3},
+		{"keyturn_targets_ended_total", map[string]string{"status": "planned"}, 4},
+		{"keyturn_targets_ended_total", map[string]string{"status": "failed", "error": "Forbidden"}, 1},
+		{"keyturn_targets_ended_total", map[string]string{"status": "failed"}, 1},
+		{"keyturn_targets_ended_total", map[string]string{"status": "skipped"}, 1},
+		{"keyturn_targets_ended_total", map[string]string{"status": "verified"}, float64(len(s.OM.Ledger().Rotations))},
+		{"keyturn_targets_ambiguous_total", map[string]string{"status": "verified"}, 1},
+		{"keyturn_targets_ambiguous_total", nil, 1},
+		{"keyturn_retries_total", map[string]string{"activity_type": "RotateKey", "error": "RateLimited"}, 1},
+		{"keyturn_retries_total", nil, 1},
+		{"keyturn_opsmanager_requests_in_flight", nil, 0},
+	} {
+		assert.InDelta(t, want.value, both(want.name, want.labels), 0, "%s%v", want.name, want.labels)
+	}
+	finished := before.sum("keyturn_cluster_last_verified_timestamp_seconds", map[string]string{"connection": "default", "project": s.Project, "cluster": audit.ID})
+	assert.WithinDuration(t, time.Now(), time.Unix(int64(finished), 0), time.Minute)
+	assert.Len(t, before["keyturn_cluster_last_verified_timestamp_seconds"].GetMetric(), 1, "audit alone was verified as a whole")
+
+	second.stop() // the last of its requests is answered
+	requireRequestsOfLedger(t, s, before, after)
+	t.Run("and are those of the documentation", func(t *testing.T) { requireDocumented(t, before) })
+}
+
+// requireRequestsOfLedger compares the requests that cost something: the checks
+// of access go on between the last scrape and the end.
+func requireRequestsOfLedger(t *testing.T, s stage.Stage, scraped ...families) {
+	t.Helper()
+	type kind struct{ method, code string }
+	want, got := map[kind]float64{}, map[kind]float64{}
+	checks := 0.0
+	for _, r := range s.OM.Ledger().Requests {
+		code := "none"
+		if r.Status != 0 {
+			code = strconv.Itoa(r.Status)
+		}
+		if r.Kind == simulator.KindRoot {
+			checks++
+			continue
+		}
+		want[kind{r.Method, code}]++
+	}
+	for _, f := range scraped {
+		for _, series := range f["keyturn_opsmanager_requests_total"].GetMetric() {
+			var k kind
+			for _, pair := range series.GetLabel() {
+				switch pair.GetName() {
+				case "method":
+					k.method = pair.GetValue()
+				case "code":
+					k.code = pair.GetValue()
+				}
+			}
+			got[k] += series.GetCounter().GetValue()
+		}
+	}
+	for k, n := range want {
+		if k.method == http.MethodPut {
+			assert.InDelta(t, n, got[k], 0, "%v", k)
+		} else {
+			assert.GreaterOrEqual(t, got[k], n, "%v", k)
+			assert.LessOrEqual(t, got[k], n+checks, "%v", k)
+		}
+	}
+	for k := range got {
+		assert.True(t, want[k] > 0 || k.method == http.MethodGet, "%v was counted, and never sent", k)
+	}
+}
+
+func TestReadinessFollowsOpsManager(t *testing.T) {
+	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	w := startMonitored(t, monitoredEnvironment(s))
+	told := awaitReadiness(t, w.address, isReady)
+	assert.Equal(t, statePolling, told.State)
+	assert.NotNil(t, told.Checks["opsManager.default"].LastRead)
+	assert.Equal(t, []string{"opsManager.default", "temporal"}, slices.Sorted(maps.Keys(told.Checks)))
+	assert.InDelta(t, 1, scrape(t, w.address).sum("keyturn_ready", nil), 0)
+
+	s.OM.Stop()
+	told = awaitReadiness(t, w.address, notReady)
+	assert.Contains(t, told.Checks["opsManager.default"].Problem, "no answer")
+	assert.True(t, told.Checks["temporal"].OK, "%v", told)
+	assert.InDelta(t, 0, scrape(t, w.address).sum("keyturn_ready", nil), 0)
+	s.OM.Restart()
+	awaitReadiness(t, w.address, isReady)
+
+	s.OM.RemoveAPIKey(simulator.DefaultPublicKey)
+	told = awaitReadiness(t, w.address, notReady)
+	assert.Contains(t, told.Checks["opsManager.default"].Problem, "401")
+	assert.Positive(t, scrape(t, w.address).sum("keyturn_opsmanager_calls_total", map[string]string{"error": "Unauthorized"}))
+	s.OM.AddAPIKey(simulator.APIKey{PublicKey: simulator.DefaultPublicKey, PrivateKey: simulator.DefaultPrivateKey})
+	awaitReadiness(t, w.address, isReady)
+}
+
+func TestReadinessFollowsTemporal(t *testing.T) {
+	server := temporalserver.StartForTest(t, temporalserver.Options{})
+	s := stage.On(t, server, simulator.Options{})
+	server.Stop()
+	w := startMonitored(t, monitoredEnvironment(s))
+	told := awaitReadiness(t, w.address, func(r readiness) bool { return r.Checks["opsManager.default"].OK })
+	assert.Equal(t, stateStarting, told.State)
+	assert.Contains(t, told.Checks["temporal"].Problem, "not reached")
+	status, _ := get(w.address, healthPath)
+	assert.Equal(t, http.StatusOK, status, "the process is alive all the same")
+
+	require.NoError(t, server.Restart(t.Context()))
+	awaitReadiness(t, w.address, isReady)
+	server.Stop()
+	told = awaitReadiness(t, w.address, notReady)
+	assert.Contains(t, told.Checks["temporal"].Problem, "Temporal does not describe")
+	require.NoError(t, server.Restart(t.Context()))
+	awaitReadiness(t, w.address, isReady)
+}
+
+// Nobody gets Ops Manager to be asked by asking the worker.
+func TestProbesReachNobodyElse(t *testing.T) {
+	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	env := monitoredEnvironment(s)
+	worker := startWorker(t, env) // looks as often as usual
+	worker.waitFor(t, "polling")
+	awaitReadiness(t, env[listenVariable], isReady)
+	for range 200 {
+		status, body := get(env[listenVariable], readyPath)
+		require.Equal(t, http.StatusOK, status, "%s", body)
+		status, _ = get(env[listenVariable], metricsPath)
+		require.Equal(t, http.StatusOK, status)
+	}
+	asked := s.OM.Ledger().Select(func(r simulator.Request) bool { return r.Authenticated })
+	assert.LessOrEqual(t, len(asked), 1+int(patience/usualTimes.ask), "one at the start, and one each half minute")
+}
+
+func TestDrainingWorkerIsAliveAndNotReady(t *testing.T) {
+	server := temporalserver.Shared(t)
+	opsManager := newSlowOpsManager(t)
+	env := opsManager.environment(processEnvironment(t, server, "drains-monitored"))
+	env[listenVariable] = freeAddress(t)
+	worker := startWorker(t, env)
+	worker.waitFor(t, "polling")
+	startRotation(t, server.NewClient(t), "drains-monitored", "5196e5b0e4b0fca9cc88334c")
+	require.Eventually(t, func() bool {
+		return scrape(t, env[listenVariable]).sum("keyturn_opsmanager_requests_in_flight", nil) == 2
+	}, patience, 20*time.Millisecond, "the check of access, and the activity's request")
+
+	worker.signal(t, syscall.SIGTERM)
+	awaitReadiness(t, env[listenVariable], func(r readiness) bool { return r.State == stateDraining && !r.Ready })
+	status, _ := get(env[listenVariable], healthPath)
+	assert.Equal(t, http.StatusOK, status)
+	assert.Equal(t, http.StatusServiceUnavailable, first(get(env[listenVariable], readyPath)))
+	opsManager.answer()
+	assert.Zero(t, worker.exitCode(t), "%s", worker.stderr.String())
+	assert.Contains(t, worker.stderr.String(), "msg=stopped")
+}
+
+func first(status int, _ string) int { return status }
+
+func TestHealthAsksTheWorkerOfThisMachine(t *testing.T) {
+	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	env := monitoredEnvironment(s)
+	health := func(env environment) (code int, stderr string) {
+		var out, complaint bytes.Buffer
+		code = execute([]string{"health"}, env, &out, &complaint)
+		assert.Empty(t, out.String())
+		return code, complaint.String()
+	}
+	code, line := health(env)
+	assert.Equal(t, exitFailed, code)
+	assert.Equal(t, "worker: the worker does not answer: connection refused\n", line)
+
+	w := startMonitored(t, env)
+	awaitReadiness(t, w.address, isReady)
+	_, port, err := net.SplitHostPort(w.address)
+	require.NoError(t, err)
+	for _, address := range []string{w.address, ":" + port, "0.0.0.0:" + port} {
+		env[listenVariable] = address
+		code, line = health(env)
+		assert.Equal(t, 0, code, "%s: %s", address, line)
+		assert.Empty(t, line)
+	}
+	s.OM.RemoveAPIKey(simulator.DefaultPublicKey)
+	awaitReadiness(t, w.address, notReady)
+	code, line = health(env)
+	assert.Equal(t, exitFailed, code)
+	assert.Regexp(t, `^worker: not ready: polling; opsManager\.default: GET /api/public/v1\.0: 401 [^\n]*\n$`, line)
+
+	code, line = health(environment{})
+	assert.Equal(t, exitFailed, code)
+	assert.Equal(t, "worker: KEYTURN_LISTEN: is missing: the worker answers no probes\n", line)
+	code, _ = health(environment{listenVariable: "nonsense"})
+	assert.Equal(t, exitFailed, code)
+}
+
+func TestPortInUseIsAWrongSetting(t *testing.T) {
+	isolateFromUser(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = taken.Close() }()
+	env := workingEnvironment()
+	env[listenVariable] = taken.Addr().String()
+	var stderr bytes.Buffer
+	require.Equal(t, exitFailed, execute(nil, env, io.Discard, &stderr))
+	lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
+	assert.Equal(t, "worker: KEYTURN_LISTEN: can't be listened at: address already in use", lines[len(lines)-1])
+}
+
+func TestLogNamesTheRotationInEveryLine(t *testing.T) {
+	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	cluster := s.OM.AddReplicaSet(s.Project, "audit")
+	s.OM.Inject(simulator.RateLimited(http.MethodPut, cluster.ID, "1"))
+	env := monitoredEnvironment(s)
+	maps.Copy(env, environment{logFormatVariable: "json", logLevelVariable: "debug"})
+	w := startMonitored(t, env)
+	s.RequireRotated(s.Start(s.Input(cluster.ID)), 1)
+	w.stop()
+	seen := map[string]bool{}
+	for line := range strings.Lines(w.log.String()) {
+		var entry map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &entry), line)
+		if entry[workflowIDKey] == nil {
+			continue
+		}
+		message := fmt.Sprint(entry["msg"])
+		seen[message] = true
+		assert.Equal(t, []any{"default", s.Project, cluster.ID}, []any{entry["connection"], entry["project"], entry["cluster"]}, line)
+		assert.Equal(t, 1, strings.Count(line, `"project":`), line)
+		if message == "PUT accepted" || message == "trying again" {
+			assert.Equal(t, cluster.ID, entry["target"], line)
+		}
+	}
+	for _, message := range []string{"PUT accepted", "trying again", "target verified", "rotation ended", "ExecuteActivity"} {
+		assert.True(t, seen[message], "%q must be in the log, which has %v", message, slices.Sorted(maps.Keys(seen)))
+	}
+}
