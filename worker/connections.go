@@ -15,6 +15,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"keyturn/opsmanager"
+	"keyturn/version"
 	"keyturn/workflows"
 )
 
@@ -255,7 +256,7 @@ func (r rawConnection) config() (opsmanager.Config, error) {
 	}
 	return opsmanager.Config{
 		BaseURL: address, PublicKey: publicKey, PrivateKey: privateKey, CAPEM: authority, AllowHTTP: allowHTTP,
-		RequestsPerSecond: requestsPerSecond, MaxInFlight: int(maxInFlight), UserAgent: "keyturn/" + version(),
+		RequestsPerSecond: requestsPerSecond, MaxInFlight: int(maxInFlight), UserAgent: "keyturn/" + version.String(),
 	}, nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"keyturn/testsuite/temporalserver"
+	"keyturn/version"
 )
 
 // workerVariable makes this test program the worker itself, so that the tests
@@ -58,7 +59,7 @@ func TestHelpDescribesEverySetting(t *testing.T) {
 
 func TestVersionIsPrinted(t *testing.T) {
 	var stdout bytes.Buffer
-	if code := execute([]string{"--version"}, environment{}, &stdout, io.Discard); code != 0 || !strings.Contains(stdout.String(), version()) {
+	if code := execute([]string{"--version"}, environment{}, &stdout, io.Discard); code != 0 || !strings.Contains(stdout.String(), version.String()) {
 		t.Errorf("exit code %d, %q; want 0 and the version", code, stdout.String())
 	}
 }

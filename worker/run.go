@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
@@ -14,6 +13,7 @@ import (
 
 	"keyturn/activities"
 	"keyturn/opsmanager"
+	"keyturn/version"
 	"keyturn/worker/rotationworker"
 )
 
@@ -81,7 +81,7 @@ func announce(logger *slog.Logger, configured settings) {
 	for _, connection := range configured.connections {
 		described = append(described, connection.name+"="+connection.host)
 	}
-	logger.Info("keyturn worker", "version", version(), "taskQueue", configured.taskQueue,
+	logger.Info("keyturn worker", "version", version.String(), "taskQueue", configured.taskQueue,
 		"namespace", configured.temporal.Namespace, "address", configured.temporal.HostPort, "connections", described)
 	warnOfSharedHosts(logger, configured.connections)
 }
@@ -116,19 +116,4 @@ func identity() string {
 		host = "unknown"
 	}
 	return fmt.Sprintf("%s@%d", host, os.Getpid())
-}
-
-// version is the module's version, and the commit if it was built from one that
-// has none.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
-	}
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" && info.Main.Version == "(devel)" {
-			return info.Main.Version + " " + setting.Value
-		}
-	}
-	return info.Main.Version
 }
