@@ -76,9 +76,14 @@ func (r rotation) try(t trial) {
 	r.Helper()
 	r.awaitMiddle()
 	over := t.fault(r)
-	r.requireRotated()
-	r.Logf("%d targets verified, 1 PUT each; the next activity was completed after %.1fs; %.1fs in all",
-		targets, r.recovered(over).Seconds(), time.Since(r.began).Seconds())
+	settled := 0
+	for _, target := range r.requireRotated().Targets {
+		if target.Ambiguous {
+			settled++
+		}
+	}
+	r.Logf("%d targets verified, 1 PUT each, %d of them settled by reading; the next activity was completed after %.1fs; %.1fs in all",
+		targets, settled, r.recovered(over).Seconds(), time.Since(r.began).Seconds())
 }
 
 func (r rotation) cutOff(network string) time.Time {
