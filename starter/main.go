@@ -8,10 +8,11 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"keyturn/internal/version"
 )
 
 func main() {
@@ -54,7 +55,7 @@ func (a *app) rootCommand() *cobra.Command {
 		Short:         "Start, watch and steer the rotation of backup master keys",
 		Long:          rootHelp,
 		Example:       rootExamples,
-		Version:       version(),
+		Version:       version.String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -86,24 +87,6 @@ func userName() string {
 		return ""
 	}
 	return current.Username
-}
-
-// version is the module's version, and the commit of a build that has none.
-func version() string {
-	const unknown = "(devel)"
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return unknown
-	}
-	if info.Main.Version != unknown {
-		return info.Main.Version
-	}
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" {
-			return unknown + " " + setting.Value
-		}
-	}
-	return unknown
 }
 
 const rootHelp = `Start, watch and steer the rotation of the KMIP master keys that encrypt the

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"keyturn/internal/version"
 	"keyturn/testsuite/temporalserver"
 	"keyturn/workflows"
 )
@@ -23,7 +24,7 @@ func TestHelpTeaches(t *testing.T) {
 }
 
 func TestVersionIsPrinted(t *testing.T) {
-	if code, stdout, _ := runHere(t, nil, nil, "--version"); code != exitDone || !strings.Contains(stdout, version()) {
+	if code, stdout, _ := runHere(t, nil, nil, "--version"); code != exitDone || !strings.Contains(stdout, version.String()) {
 		t.Errorf("exit code %d, %q", code, stdout)
 	}
 }

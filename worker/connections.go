@@ -14,6 +14,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"keyturn/internal/version"
 	"keyturn/opsmanager"
 	"keyturn/workflows"
 )
@@ -258,7 +259,7 @@ func (r rawConnection) config() (opsmanager.Config, error) {
 	}
 	return opsmanager.Config{
 		BaseURL: address, PublicKey: publicKey, PrivateKey: privateKey, CAPEM: authority, AllowHTTP: allowHTTP,
-		RequestsPerSecond: requestsPerSecond, MaxInFlight: int(maxInFlight), UserAgent: "keyturn/" + version(),
+		RequestsPerSecond: requestsPerSecond, MaxInFlight: int(maxInFlight), UserAgent: "keyturn/" + version.String(),
 	}, nil
 }
 

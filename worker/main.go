@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"keyturn/internal/version"
 )
 
 // exit codes
@@ -33,7 +35,7 @@ func execute(arguments []string, env environment, stdout, stderr io.Writer) int 
 		Short:         "Runs keyturn's workflows and activities",
 		Long:          help,
 		Args:          cobra.NoArgs,
-		Version:       version(),
+		Version:       version.String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(*cobra.Command, []string) error {

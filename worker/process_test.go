@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
+	"keyturn/internal/version"
 	"keyturn/testsuite/temporalserver"
 	"keyturn/workflows"
 )
@@ -59,7 +60,7 @@ func TestHelpDescribesEverySetting(t *testing.T) {
 
 func TestVersionIsPrinted(t *testing.T) {
 	var stdout bytes.Buffer
-	if code := execute([]string{"--version"}, environment{}, &stdout, io.Discard); code != 0 || !strings.Contains(stdout.String(), version()) {
+	if code := execute([]string{"--version"}, environment{}, &stdout, io.Discard); code != 0 || !strings.Contains(stdout.String(), version.String()) {
 		t.Errorf("exit code %d, %q; want 0 and the version", code, stdout.String())
 	}
 }

@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime/debug"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 	sdkworker "go.temporal.io/sdk/worker"
 
 	"keyturn/activities"
+	"keyturn/internal/version"
 	"keyturn/opsmanager"
 	"keyturn/worker/metrics"
 	"keyturn/worker/rotationworker"
@@ -65,7 +65,7 @@ func (s settings) runMonitored(ctx context.Context, listener net.Listener, logge
 
 // count makes the metrics and has the connections counted.
 func (s settings) count() (*metrics.Metrics, error) {
-	counted, err := metrics.New(version())
+	counted, err := metrics.New(version.String())
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func announce(logger *slog.Logger, configured settings) {
 	for _, connection := range configured.connections {
 		described = append(described, connection.name+"="+connection.host)
 	}
-	logger.Info("keyturn worker", "version", version(), "taskQueue", configured.taskQueue,
+	logger.Info("keyturn worker", "version", version.String(), "taskQueue", configured.taskQueue,
 		"namespace", configured.temporal.Namespace, "address", configured.temporal.HostPort, "connections", described)
 	announceVersioning(logger, configured.deployment)
 	warnOfSharedHosts(logger, configured.connections)
@@ -191,19 +191,4 @@ func identity() string {
 		host = "unknown"
 	}
 	return fmt.Sprintf("%s@%d", host, os.Getpid())
-}
-
-// version is the module's version, and the commit if it was built from one that
-// has none.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
-	}
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" && info.Main.Version == "(devel)" {
-			return info.Main.Version + " " + setting.Value
-		}
-	}
-	return info.Main.Version
 }

@@ -7,6 +7,8 @@ import (
 
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+
+	"keyturn/internal/version"
 )
 
 const (
@@ -36,7 +38,7 @@ func readVersioning(env environment) (sdkworker.DeploymentOptions, error) {
 	case !on:
 		return off, nil
 	case !named:
-		buildID = version()
+		buildID = version.String()
 		if !isRelease(buildID) {
 			return off, wrong(buildIDVariable, "is missing, and this program has no version of its own: it was not built from a release or a clean checkout")
 		}

@@ -64,6 +64,9 @@ func checkPort(option string, port int) error {
 	return nil
 }
 
+// FreePort finds a port for another server beside it, from the same range.
+func FreePort() (int, error) { return freePort(nil) }
+
 func freePort(taken map[int]bool) (int, error) {
 	for range portTries {
 		port := lowestPort + rand.IntN(highestPort-lowestPort+1)

@@ -47,6 +47,8 @@ func newCommand(out io.Writer) *cobra.Command {
 		},
 	}
 	s.addFlags(command)
+	command.AddCommand(newHealthCommand())
+	command.CompletionOptions.DisableDefaultCmd = true
 	return command
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,6 +124,27 @@ func TestIntroductionNamesEverything(t *testing.T) {
 	assert.Contains(t, p.said["rotate"], targets[0].ID)
 	require.NoError(t, p.command.Process.Signal(os.Interrupt))
 	assert.NoError(t, p.command.Wait())
+}
+
+func TestHealth(t *testing.T) {
+	p := runProgram(t)
+	assert.NoError(t, health(t, p.said["address"]))
+	require.NoError(t, p.command.Process.Signal(os.Interrupt))
+	require.NoError(t, p.command.Wait())
+	assert.Error(t, health(t, p.said["address"]), "there is nobody")
+
+	stranger := httptest.NewServer(http.NotFoundHandler())
+	defer stranger.Close()
+	assert.ErrorContains(t, health(t, stranger.URL), "404", "somebody else has its address")
+	assert.ErrorContains(t, health(t, "nonsense"), "unsupported protocol")
+}
+
+func health(t *testing.T, address string) error {
+	t.Helper()
+	command := newCommand(io.Discard)
+	command.SetErr(io.Discard)
+	command.SetArgs([]string{"health", "--address", address})
+	return command.ExecuteContext(t.Context())
 }
 
 func TestReplicaSets(t *testing.T) {

@@ -1,0 +1,156 @@
+package containers
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"keyturn/testsuite/simulator"
+)
+
+// trial is a fault in the middle of a rotation. It does the fault, and tells the
+// moment from which the recovery counts: of the crash, or of the fault's end.
+type trial struct {
+	name  string
+	fault func(rotation) time.Time
+}
+
+// groups of trials each have containers of their own, beside each other. The
+// longest comes first: a request that hangs in a network that was cut off does
+// so for a minute.
+var groups = []struct {
+	name   string
+	trials []trial
+	after  func(project)
+}{
+	{"Networks", []trial{
+		{"WorkerIsCutOffFromOpsManager", func(r rotation) time.Time { return r.cutOff(opsManagerNetwork) }},
+		{"WorkerIsCutOffFromTemporal", func(r rotation) time.Time { return r.cutOff(temporalNetwork) }},
+	}, nil},
+	{"Crashes", []trial{
+		{"WorkerCrashes", func(r rotation) time.Time { return r.crash(workerService) }},
+		{"TemporalCrashes", func(r rotation) time.Time { return r.crash(temporalService) }},
+		{"OpsManagerCrashes", func(r rotation) time.Time { return r.crash(simulatorService) }},
+	}, nil},
+	{"Restarts", []trial{
+		{"AllIsStoppedAndStarted", rotation.stopAndStart},
+		{"AllIsRemovedButItsVolumes", rotation.downAndUp},
+		{"WorkerIsReplacedByANewVersion", rotation.upgrade},
+	}, project.checkTwoWorkers},
+}
+
+func TestRotationsInContainers(t *testing.T) {
+	needEngine(t)
+	needImages(t)
+	built := buildImages(t)
+	t.Run("Image", func(t *testing.T) { built.check(t) })
+	for _, group := range groups {
+		t.Run(group.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProject(t, built, len(group.trials)+2)
+			p.bringUp()
+			for i, trial := range group.trials {
+				t.Run(trial.name, func(t *testing.T) { p.with(t).rotate(i + 1).try(trial) })
+			}
+			if group.after != nil {
+				group.after(p)
+			}
+		})
+	}
+}
+
+// bringUp starts all, and returns when a first rotation is done.
+func (p project) bringUp() {
+	p.Helper()
+	began := time.Now()
+	p.compose(first, "up", "-d", "--no-build")
+	p.rotate(0).requireRotated()
+	p.Logf("from docker compose up until the first rotation of %d targets is done, with %s a request: %.1fs", targets, latency, time.Since(began).Seconds())
+	p.checkContainers()
+}
+
+func (r rotation) try(t trial) {
+	r.Helper()
+	r.awaitMiddle()
+	over := t.fault(r)
+	settled := 0
+	for _, target := range r.requireRotated().Targets {
+		if target.Ambiguous {
+			settled++
+		}
+	}
+	r.Logf("%d targets verified, 1 PUT each, %d of them settled by reading; the next activity was completed after %.1fs; %.1fs in all",
+		targets, settled, r.recovered(over).Seconds(), time.Since(r.began).Seconds())
+}
+
+func (r rotation) cutOff(network string) time.Time {
+	r.Helper()
+	mend := r.cut(network)
+	defer mend()
+	r.awaitTrouble()
+	return time.Now()
+}
+
+func (r rotation) stopAndStart() time.Time {
+	r.Helper()
+	r.compose(first, "stop")
+	began := time.Now()
+	r.compose(first, "start")
+	return began
+}
+
+func (r rotation) downAndUp() time.Time {
+	r.Helper()
+	r.compose(first, "down")
+	require.Empty(r, r.containers(workerService))
+	began := time.Now()
+	r.compose(first, "up", "-d", "--no-build")
+	return began
+}
+
+func (r rotation) upgrade() time.Time {
+	r.Helper()
+	before := r.container(workerService)
+	began := time.Now()
+	r.compose(second, "up", "-d", "--no-build", workerService)
+	worker := r.container(workerService)
+	require.NotEqual(r, before, worker)
+	require.Equal(r, "worker version "+r.images.version(second), output(r.T, "docker", "exec", worker, "/usr/local/bin/worker", "--version"))
+	return began
+}
+
+// checkTwoWorkers lets two workers share a rotation.
+func (p project) checkTwoWorkers() {
+	p.Helper()
+	p.compose(second, "up", "-d", "--no-build", "--scale", workerService+"=2", workerService)
+	r := p.rotate(p.clusters - 1)
+	r.requireRotated()
+	shares := r.workers()
+	assert.Len(p, shares, 2, "each worker must have had activities")
+	p.Logf("activities by worker: %v", shares)
+}
+
+// with is the project in a subtest.
+func (p project) with(t *testing.T) project {
+	p.T = t
+	return p
+}
+
+// checkContainers looks at how the services run.
+func (p project) checkContainers() {
+	p.Helper()
+	for _, service := range []string{temporalService, workerService, simulatorService} {
+		container := p.container(service)
+		assert.Equal(p, "true [ALL] [no-new-privileges:true] unless-stopped",
+			p.inspect(container, "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.HostConfig.RestartPolicy.Name}}"), service)
+		p.await(service+" is healthy", func() bool { return p.inspect(container, "{{.State.Health.Status}}") == "healthy" })
+		for _, address := range strings.Fields(p.inspect(container, "{{range .HostConfig.PortBindings}}{{range .}}{{.HostIp}} {{end}}{{end}}")) {
+			assert.Equal(p, "127.0.0.1", address, "%s must not be published beyond this machine", service)
+		}
+		told := p.inspect(container, "{{json .Config}}") + p.inspect(container, "{{json .Args}}")
+		assert.NotContains(p, told, simulator.DefaultPrivateKey, "a secret is a file")
+	}
+}
