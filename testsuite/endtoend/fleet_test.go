@@ -287,7 +287,7 @@ func TestAFleetContinuesAsNew(t *testing.T) {
 func TestAFleetDoesNotStarveARotationOfItsOwn(t *testing.T) {
 	t.Parallel()
 	const slots, clusters, shards = 4, 20, 20
-	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{"matching.useNewMatcher": "true"}})
+	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{temporalserver.PriorityMatching: "true"}})
 	s := stage.On(t, server, simulator.Options{Latency: 20 * time.Millisecond})
 	fleetProject := simulator.Project{ID: "0" + s.Project[1:]}
 	s.OM.AddProject(fleetProject)

@@ -88,6 +88,7 @@ func (s *sandbox) startTemporal(ctx context.Context) (err error) {
 	}
 	s.temporal, err = temporalserver.Start(ctx, temporalserver.Options{
 		Executable: s.executable, Port: s.ports.temporal, UI: true, UIPort: s.ports.ui,
+		DynamicConfig: map[string]string{temporalserver.PriorityMatching: "true"},
 	})
 	if err != nil {
 		return err

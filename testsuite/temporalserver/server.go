@@ -288,3 +288,7 @@ func (s *Server) probe(ctx context.Context, temporal client.Client) error {
 	}
 	return nil
 }
+
+// PriorityMatching is the dynamic configuration by which the pinned version of
+// the server orders its task queues by priority.
+const PriorityMatching = "matching.useNewMatcher"
