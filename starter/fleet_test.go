@@ -100,7 +100,7 @@ func fleetAtWork() *fleetAccount {
 func TestLiveDisplayOfAFleet(t *testing.T) {
 	got := plain(scene{progress: fleetAtWork(), now: began.Add(65 * time.Second)}.lines(size{140, 24}))
 	id := "rotate-cluster:default:" + testProject + ":5196e5b0e4b0fca9cc8833"
-	want := `fleet default ████████████░░░░░░░░░░░░  rotating  5/10 clusters done, 2 in work, 1 failed, 1:05, 240.0 clusters an hour, about 1:15 left
+	want := `fleet default ████████████░░░░░░░░░░░░  rotating  5/10 clusters done, 2 in work, 1 failed, 1:05, about 1:15 left, 240.0 clusters an hour
 waiting for 2 clusters in work
  Cluster │ Status       │ Remark         │ Workflow
 ─────────┼──────────────┼────────────────┼──────────────────────────────────────────────────────────────────────────
@@ -143,6 +143,7 @@ func TestChangesOfAFleet(t *testing.T) {
 	paused := fleetAtWork()
 	paused.Phase, paused.WaitingFor, paused.ClustersPerHour = workflows.PhasePaused, "somebody to resume it", 0
 	done := fleetAtWork()
+	done.InWork = nil
 	done.Failures = append(done.Failures, failureOf("04", "orders"))
 	done.conclude("")
 	var got []string
@@ -155,7 +156,7 @@ func TestChangesOfAFleet(t *testing.T) {
 	id := "rotate-cluster:default:" + testProject + ":5196e5b0e4b0fca9cc8833"
 	want := []string{
 		"fleet default is listing: of 0 clusters 0 rotated; waiting for Ops Manager to list the clusters",
-		"fleet default is rotating: " + counts + "; 240.0 clusters an hour, about 1:15 left; waiting for 2 clusters in work",
+		"fleet default is rotating: " + counts + "; about 1:15 left, 240.0 clusters an hour; waiting for 2 clusters in work",
 		"=evil| failed: PartialFailure: 1 of 2 targets (workflow id " + id + "03)",
 		"fleet default is paused: " + counts + "; waiting for somebody to resume it",
 		"fleet default is done: " + counts,

@@ -20,8 +20,10 @@ type fleetAccount struct {
 
 func (f *fleetAccount) state() (phase, waitingFor string) { return f.Phase, f.WaitingFor }
 
+// conclude keeps the clusters in work: those of a fleet that was terminated go
+// on.
 func (f *fleetAccount) conclude(failure string) {
-	f.FleetProgress = workflows.FleetProgress{RotateFleetResult: f.RotateFleetResult, Phase: workflows.PhaseDone}
+	f.Phase, f.WaitingFor, f.ClustersPerHour, f.SecondsLeft = workflows.PhaseDone, "", 0, 0
 	f.failure = failure
 }
 
@@ -43,7 +45,7 @@ func (f *fleetAccount) pace() string {
 	}
 	pace := fmt.Sprintf("%.1f clusters an hour", f.ClustersPerHour)
 	if f.SecondsLeft > 0 {
-		pace += ", about " + clock(time.Duration(f.SecondsLeft)*time.Second) + " left"
+		pace = "about " + clock(time.Duration(f.SecondsLeft)*time.Second) + " left, " + pace
 	}
 	return pace
 }
@@ -60,9 +62,16 @@ func (f *fleetAccount) facts() []fact {
 		{"Started", timeText(&f.StartedAt)},
 		{"Finished", finishedText(f.StartedAt, f.FinishedAt)},
 		{"Clusters", f.Counts.String()},
-		{"Targets", fmt.Sprintf("%d verified", f.TargetsVerified)},
+		{"Targets", f.verifiedText()},
 		{"Pace", f.pace()},
 	})
+}
+
+func (f *fleetAccount) verifiedText() string {
+	if f.TargetsVerified == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d verified", f.TargetsVerified)
 }
 
 // failureRows are the failed clusters, as they are.

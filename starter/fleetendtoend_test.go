@@ -201,6 +201,24 @@ func TestAFleetIsPausedResumedAndAborted(t *testing.T) {
 	s.expect(watched, exitFailed, "is paused: ", "starter: Aborted: aborted by erin: enough", "audit failed: Aborted")
 }
 
+// Whoever terminates a fleet must learn what goes on.
+func TestATerminatedFleetShowsWhatGoesOn(t *testing.T) {
+	s := newStage(t, 1)
+	held := s.failedSet("audit")
+	s.startWorker()
+	s.expect(s.fleet("--on-failure", "hold", "--cluster-names", "audit"), exitDone)
+	eventually(t, "the cluster in work", func() bool { return strings.Contains(s.onFleet("report").stdout, "In work") })
+	if err := s.client.TerminateWorkflow(t.Context(), s.fleetID(), "", "test"); err != nil {
+		t.Fatal(err)
+	}
+	id := workflows.RotateClusterID(s.connection, testProject, held.ID)
+	s.expect(s.onFleet("watch"), exitFailed, "starter: Terminated: ", "In work", id)
+	clusters := decoded[[]fleetCluster](t, s.onFleet("report", "--clusters", "-o", "json"))
+	if len(clusters) != 1 || clusters[0].WorkflowID != id || clusters[0].Status != "Running" {
+		t.Errorf("clusters %+v", clusters)
+	}
+}
+
 // A fleet that continues as new has several runs, and one of its clusters, too:
 // each cluster is reported once, with all of its targets.
 func TestTheReportOfAFleetThatContinuesAsNew(t *testing.T) {
