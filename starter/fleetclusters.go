@@ -21,6 +21,8 @@ const (
 	clustersListed = 200
 	// clustersReadAtOnce is how many of their records are asked for at a time.
 	clustersReadAtOnce = 8
+	// fleetsOffered is how many runs of fleets the shell's completion looks at.
+	fleetsOffered = 50
 )
 
 // fleetCluster is what came of a cluster that a fleet has started.
@@ -115,6 +117,25 @@ func (p *fleetPages) next(ctx context.Context) (children []*workflowpb.WorkflowE
 	}
 	p.token = listed.GetNextPageToken()
 	return children, len(p.token) > 0, nil
+}
+
+// fleetIDs lists the ids of the latest fleets, whoever has started them.
+func (s *session) fleetIDs(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	listed, err := s.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
+		PageSize: fleetsOffered, Query: "WorkflowType = " + quoted(workflows.RotateFleetType),
+	})
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	var ids []string
+	for _, fleet := range listed.GetExecutions() {
+		if id := fleet.GetExecution().GetWorkflowId(); !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
 }
 
 // isOurs tells whether a run of the fleet's id belongs to the fleet that is

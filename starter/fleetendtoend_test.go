@@ -59,6 +59,10 @@ func TestAFleetIsPlannedRotatedAndReported(t *testing.T) {
 	names := []string{"--cluster-names", "^(orders|audit|plain)$"}
 
 	s.expect(s.fleet(append(names, "--dry-run", "--wait")...), exitDone, "Outcome       planned", "of 3 clusters 0 rotated, 2 planned, 1 not encrypted")
+	plan, err := s.client.DescribeWorkflowExecution(t.Context(), s.fleetID(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if s.applied() != 0 {
 		t.Fatalf("a plan has rotated %d times", s.applied())
 	}
@@ -81,6 +85,12 @@ func TestAFleetIsPlannedRotatedAndReported(t *testing.T) {
 		t.Errorf("rows %v", rows)
 	}
 	s.expectEveryCluster(plain.ID, audit.ID, before)
+	// The plan has a report of its own, though the rotation has the same ids.
+	for _, row := range rowsOf(t, s.onFleet("report", "--clusters", "-o", "csv", "--run-id", plan.GetWorkflowExecutionInfo().GetExecution().GetRunId())) {
+		if row["outcome"] != workflows.OutcomePlanned && row["failure"] == "" || row["ticket"] != "" {
+			t.Errorf("row %v", row)
+		}
+	}
 	s.expect(s.onFleet("pause"), exitFailed, "the rotation is over", s.fleetID(), "starter report --fleet --connection "+s.connection)
 }
 
@@ -125,6 +135,9 @@ func TestStartingAFleetTellsWhereToLook(t *testing.T) {
 	if summary, err := described.GetStaticSummary(); err != nil || summary != "Rotate the KMIP master keys of a fleet (CHG7)" {
 		t.Errorf("static summary %q, %v", summary, err)
 	}
+	eventually(t, "the fleet among those that the shell offers", func() bool {
+		return strings.Contains(s.run("__complete", "watch", "--fleet", "--workflow-id", "").stdout, s.fleetID()+"\n")
+	})
 	s.expect(s.run("watch", "--fleet", "--workflow-id", "nowhere"), exitFailed, "there is no workflow nowhere")
 	s.expect(s.starter("rotate"), exitDone)
 	s.expect(s.run("watch", "--fleet", "--workflow-id", s.id()), exitFailed, "is a RotateCluster, no RotateFleet")

@@ -48,7 +48,7 @@ The exit code is about the report, not about the rotation that it tells of.`,
 		}
 		return a.report(ctx, runID, eachCluster)
 	})
-	a.rotation.addFlagsOrFleet(command)
+	a.addFlagsOrFleet(command)
 	a.format.addFlag(command)
 	command.Flags().StringVar(&runID, "run-id", "", "the run to report (default: the last one)")
 	command.Flags().BoolVar(&eachCluster, "clusters", false, "with --fleet and -o csv or json: the records of every cluster that the fleet has started")

@@ -36,7 +36,8 @@ func (n *rotationName) addFlags(command *cobra.Command) {
 }
 
 // addFlagsOrFleet adds the flags that name a rotation of either kind.
-func (n *rotationName) addFlagsOrFleet(command *cobra.Command) {
+func (a *app) addFlagsOrFleet(command *cobra.Command) {
+	n := &a.rotation
 	n.define(command.Flags(), "")
 	n.defineFleet(command)
 	command.MarkFlagsOneRequired("cluster", "fleet")
@@ -45,6 +46,7 @@ func (n *rotationName) addFlagsOrFleet(command *cobra.Command) {
 	for _, other := range []string{"project", "cluster", "connection"} {
 		command.MarkFlagsMutuallyExclusive("workflow-id", other)
 	}
+	must(command.RegisterFlagCompletionFunc("workflow-id", a.completeIDs((*session).fleetIDs)))
 }
 
 func (n *rotationName) defineFleet(command *cobra.Command) {

@@ -82,24 +82,25 @@ func (a *app) addScheduleName(command *cobra.Command, id *string) {
 
 func (a *app) addScheduleID(command *cobra.Command, id *string) {
 	command.Flags().StringVar(id, "id", "", "the schedule's id (default: "+workflowIDPattern+")")
-	must(command.RegisterFlagCompletionFunc("id", a.completeScheduleID))
+	must(command.RegisterFlagCompletionFunc("id", a.completeIDs((*session).scheduleIDs)))
 }
 
 const workflowIDPattern = "rotate-cluster:CONNECTION:PROJECT:CLUSTER, of a fleet rotate-fleet:CONNECTION"
 
-// completeScheduleID offers the ids that there are; none if Temporal can't be
-// asked.
-func (a *app) completeScheduleID(command *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	s, err := a.connect(command.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+// completeIDs offers the ids that there are; none if Temporal can't be asked.
+func (a *app) completeIDs(list func(*session, context.Context) ([]string, error)) cobra.CompletionFunc {
+	return func(command *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		s, err := a.connect(command.Context())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		defer s.Close()
+		ids, err := list(s, command.Context())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return ids, cobra.ShellCompDirectiveNoFileComp
 	}
-	defer s.Close()
-	ids, err := s.scheduleIDs(command.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return ids, cobra.ShellCompDirectiveNoFileComp
 }
 
 // scheduleID is the id that is given, or the one that is the cluster's or the

@@ -108,7 +108,7 @@ func (a *app) steerCommand(update, short, long string, fleetToo bool, f *steerFl
 		return a.steer(ctx, order{update, request()})
 	})
 	if fleetToo {
-		a.rotation.addFlagsOrFleet(command)
+		a.addFlagsOrFleet(command)
 		command.Example += fmt.Sprintf("\n  starter %s --fleet --by erin", update)
 	} else {
 		a.rotation.addFlags(command)

@@ -54,7 +54,7 @@ and a cluster that is long in work may be. Watch that one by its own ids.`,
 		}
 		return a.watchLatest(ctx, untilHeld)
 	})
-	a.rotation.addFlagsOrFleet(command)
+	a.addFlagsOrFleet(command)
 	a.format.addFlag(command)
 	addUntilHeld(command.Flags(), &untilHeld)
 	command.MarkFlagsMutuallyExclusive("fleet", "until-held")
