@@ -126,11 +126,11 @@ encrypted backup as not encrypted; neither is a failure. When more clusters have
 than --max-failed-clusters says, no other is started, those in work go on, and the fleet
 fails; its records list the failed ones (see report --fleet).
 
-The flags from --concurrency on are for each cluster's rotation, as in starter rotate,
-but for --on-failure: a cluster that is held, or that waits for approval, keeps its
-place among --clusters-at-a-time until somebody sees to it by its own ids. A flag that
-isn't set is left out of the workflow's input, so that the worker's defaults apply,
-which are those shown here.
+--concurrency, --require-approval, --on-failure and the timeouts are for each cluster's
+rotation, as in starter rotate, but that --on-failure is stop: a cluster that is held, or
+that waits for approval, keeps its place among --clusters-at-a-time until somebody sees
+to it by its own ids. A flag that isn't set is left out of the workflow's input, so that
+the worker's defaults apply, which are those shown here.
 
 A fleet that is started again rotates every cluster again, also those that were
 verified. To go on after failures, see to the failed clusters: starter rotate --resume

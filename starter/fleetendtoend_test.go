@@ -50,6 +50,7 @@ func (s *stage) failedSet(name string) simulator.Cluster {
 }
 
 func TestAFleetIsPlannedRotatedAndReported(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, 2)
 	audit := s.om.AddReplicaSet(testProject, "audit")
 	plain := s.om.AddReplicaSet(testProject, "plain")
@@ -121,6 +122,7 @@ func (s *stage) expectEveryCluster(plain, audit, auditBefore string) {
 }
 
 func TestStartingAFleetTellsWhereToLook(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, 1)
 	s.expect(s.onFleet("watch"), exitFailed, "there is no workflow "+s.fleetID(), "no rotation of this fleet was started under this id")
 	started := decoded[map[string]string](t, s.fleet("-o", "json", "--ticket", "CHG7"))
@@ -144,6 +146,7 @@ func TestStartingAFleetTellsWhereToLook(t *testing.T) {
 }
 
 func TestAFailedFleetShowsItsFailures(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, 1)
 	failing := s.failedSet("audit")
 	s.om.AddReplicaSet(testProject, "busy")
@@ -166,6 +169,7 @@ func TestAFailedFleetShowsItsFailures(t *testing.T) {
 }
 
 func TestAFleetCountsBusyClusters(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, 1)
 	s.om.AddReplicaSet(testProject, "audit")
 	s.startWorker()
@@ -177,6 +181,7 @@ func TestAFleetCountsBusyClusters(t *testing.T) {
 }
 
 func TestAFleetIsPausedResumedAndAborted(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, 1)
 	held := s.failedSet("audit")
 	s.startWorker()
@@ -216,6 +221,7 @@ func TestAFleetIsPausedResumedAndAborted(t *testing.T) {
 
 // Whoever terminates a fleet must learn what goes on.
 func TestATerminatedFleetShowsWhatGoesOn(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, 1)
 	held := s.failedSet("audit")
 	s.startWorker()
@@ -235,6 +241,7 @@ func TestATerminatedFleetShowsWhatGoesOn(t *testing.T) {
 // A fleet that continues as new has several runs, and one of its clusters, too:
 // each cluster is reported once, with all of its targets.
 func TestTheReportOfAFleetThatContinuesAsNew(t *testing.T) {
+	t.Parallel()
 	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{"limit.historyCount.suggestContinueAsNew": "40"}})
 	s := newStageAt(t, server, 15)
 	const sets = 12
@@ -276,6 +283,7 @@ func (s *stage) applyFleet(more ...string) answer {
 }
 
 func TestAScheduleOfAFleet(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, 1)
 	s.om.AddReplicaSet(testProject, "audit")
 	s.om.AddReplicaSet(testProject, "metrics")
@@ -305,6 +313,7 @@ func TestAScheduleOfAFleet(t *testing.T) {
 }
 
 func TestARunningFleetOfAScheduleOfTheWebUI(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, 1)
 	s.failPut(s.cluster.ConfigID)
 	s.startWorker()
