@@ -33,7 +33,7 @@ type size struct{ width, height int }
 
 // scene is all that the live display is a picture of.
 type scene struct {
-	progress *workflows.Progress // nil = not known yet
+	progress account // nil = not known yet
 	notice   string
 	now      time.Time
 }
@@ -42,11 +42,11 @@ type scene struct {
 func (s scene) lines(screen size) []string {
 	var lines []string
 	if p := s.progress; p != nil {
-		lines = append(lines, statusLine(*p, s.now))
-		if p.WaitingFor != "" {
-			lines = append(lines, clean("waiting for "+p.WaitingFor))
+		lines = append(lines, p.statusLine(s.now))
+		if _, waitingFor := p.state(); waitingFor != "" {
+			lines = append(lines, clean("waiting for "+waitingFor))
 		}
-		lines = append(lines, targetLines(p.Targets, screen)...)
+		lines = append(lines, p.rows(s.now, screen)...)
 	}
 	if s.notice != "" {
 		lines = append(lines, text.FgYellow.Sprint(clean(s.notice)))
@@ -62,8 +62,8 @@ func (s scene) lines(screen size) []string {
 	return lines
 }
 
-// statusLine is the bar and the figures.
-func statusLine(p workflows.Progress, now time.Time) string {
+func (c *clusterAccount) statusLine(now time.Time) string {
+	p := c.Progress
 	done, all := doneOf(p.Targets), len(p.Targets)
 	parts := []string{fmt.Sprintf("%d/%d done", done, all)}
 	if inWork := p.Counts[workflows.StatusRotating] + p.Counts[workflows.StatusRotated]; inWork > 0 {
@@ -72,7 +72,7 @@ func statusLine(p workflows.Progress, now time.Time) string {
 	if failed := p.Counts[workflows.StatusFailed]; failed > 0 {
 		parts = append(parts, text.FgRed.Sprintf("%d failed", failed))
 	}
-	parts = append(parts, clock(elapsed(p, now)))
+	parts = append(parts, clock(elapsed(p.StartedAt, p.FinishedAt, now)))
 	if left, known := timeLeft(p); known {
 		parts = append(parts, "about "+clock(left)+" left")
 	}
@@ -107,11 +107,11 @@ func doneOf(records []workflows.TargetRecord) (done int) {
 	return done
 }
 
-func elapsed(p workflows.Progress, now time.Time) time.Duration {
-	if p.FinishedAt != nil {
-		now = *p.FinishedAt
+func elapsed(started time.Time, finished *time.Time, now time.Time) time.Duration {
+	if finished != nil {
+		now = *finished
 	}
-	return max(now.Sub(p.StartedAt), 0)
+	return max(now.Sub(started), 0)
 }
 
 // clock shows a duration as 1:02:03 or 2:03.
@@ -160,8 +160,8 @@ func isLeft(record workflows.TargetRecord) bool {
 	return false
 }
 
-// targetLines is the table of as many targets as there is room for.
-func targetLines(records []workflows.TargetRecord, screen size) []string {
+func (c *clusterAccount) rows(_ time.Time, screen size) []string {
+	records := c.Targets
 	if len(records) == 0 {
 		return nil
 	}
@@ -280,14 +280,16 @@ func countsLeft(records, shown []workflows.TargetRecord) map[string]int {
 	return counts
 }
 
-// changes tells what is new since the progress before, which may be nil: a line
-// for the phase, and one for each target whose status is another.
-func changes(before *workflows.Progress, after workflows.Progress) []string {
+// changes are a line for the phase, and one for each target whose status is
+// another.
+func (c *clusterAccount) changes(since account) []string {
 	var lines []string
 	known := map[string]string{}
-	if before == nil {
-		before = &workflows.Progress{}
+	before, isKnown := since.(*clusterAccount)
+	if !isKnown {
+		before = &clusterAccount{}
 	}
+	after := c.Progress
 	for _, record := range before.Targets {
 		known[record.ClusterID] = record.Status
 	}

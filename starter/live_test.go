@@ -33,7 +33,7 @@ func halfDone() workflows.Progress {
 
 func TestLiveDisplay(t *testing.T) {
 	p := halfDone()
-	got := plain(scene{progress: &p, notice: "no worker", now: began.Add(65 * time.Second)}.lines(size{100, 24}))
+	got := plain(scene{progress: &clusterAccount{Progress: p}, notice: "no worker", now: began.Add(65 * time.Second)}.lines(size{100, 24}))
 	want := `orders █████████░░░░░░░░░░░░░░░  rotating  2/5 done, 1 in work, 1 failed, 1:05, about 0:20 left
 waiting for Ops Manager; 1 targets are in work
  Target   │ Status   │ Previous key │ New key │ Remark
@@ -68,7 +68,7 @@ func TestLiveDisplayFitsEveryScreen(t *testing.T) {
 	p := progressOf(workflows.PhaseRotating, targets...)
 	p.WaitingFor = strings.Repeat("Ops Manager ", 30)
 	for _, screen := range []size{{200, 60}, {80, 24}, {80, 12}, {40, 10}, {20, 5}, {1, 1}} {
-		lines := scene{progress: &p, notice: strings.Repeat("no worker ", 30), now: began}.lines(screen)
+		lines := scene{progress: &clusterAccount{Progress: p}, notice: strings.Repeat("no worker ", 30), now: began}.lines(screen)
 		// One row is left for the cursor, so that nothing scrolls.
 		if len(lines) > max(screen.height-1, 1) {
 			t.Errorf("%v: %d lines", screen, len(lines))
@@ -79,7 +79,7 @@ func TestLiveDisplayFitsEveryScreen(t *testing.T) {
 			}
 		}
 	}
-	got := plain(scene{progress: &p, now: began}.lines(size{80, 12}))
+	got := plain(scene{progress: &clusterAccount{Progress: p}, now: began}.lines(size{80, 12}))
 	if !strings.Contains(got, "failed") || !strings.Contains(got, "rotating") || !strings.Contains(got, "and 196 more: 196 pending") || !strings.Contains(got, "001c36b3…") {
 		t.Errorf("a low screen shows\n%s", got)
 	}
@@ -149,10 +149,11 @@ func TestChangesBetweenSnapshots(t *testing.T) {
 	held := progressOf(workflows.PhaseHeld, verified("00", "orders-0", 3), failed)
 	held.WaitingFor = "an operator"
 	var got []string
-	var before *workflows.Progress
+	var before account
 	for _, snapshot := range []workflows.Progress{listing, listing, read, read, held, held} {
-		got = append(got, changes(before, snapshot)...)
-		before = &snapshot
+		now := &clusterAccount{Progress: snapshot}
+		got = append(got, now.changes(before)...)
+		before = now
 	}
 	want := []string{
 		"orders is listing",
@@ -173,7 +174,7 @@ func TestPlainLinesHaveTheTimeAndTellOfATroubleOnce(t *testing.T) {
 	for _, notice := range []string{"", "no worker", "no worker", "", ""} {
 		v.notice(notice)
 	}
-	v.show(progressOf(workflows.PhaseReading))
+	v.show(&clusterAccount{Progress: progressOf(workflows.PhaseReading)})
 	want := "2026-03-01T12:00:00Z no worker\n2026-03-01T12:00:00Z the progress is known again\n2026-03-01T12:00:00Z orders is reading\n"
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)
@@ -186,7 +187,7 @@ func TestLiveViewDrawsInItsPlaceAndRestoresTheCursor(t *testing.T) {
 	v := newLiveView(screen{out: &out, size: func() size { return on }})
 	v.now = func() time.Time { return began }
 	p := halfDone()
-	v.show(p)
+	v.show(&clusterAccount{Progress: p})
 	drawn := len(v.drawn)
 	out.Reset()
 	v.tick()

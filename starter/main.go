@@ -61,7 +61,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	a.server.addFlags(root.PersistentFlags())
 	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Start and watch:"}, &cobra.Group{ID: groupSteer, Title: "Operators' commands:"})
-	root.AddCommand(a.rotateCommand(), a.planCommand(), a.watchCommand(), a.reportCommand(), a.scheduleCommand())
+	root.AddCommand(a.rotateCommand(), a.planCommand(), a.fleetCommand(), a.watchCommand(), a.reportCommand(), a.scheduleCommand())
 	root.AddCommand(a.steerCommands()...)
 	return root
 }
@@ -94,7 +94,9 @@ backups of MongoDB clusters in Ops Manager.
 
 A rotation is a Temporal workflow, and there is one of a cluster at a time: every
 command finds it by --project, --cluster and --connection. It goes on whether or
-not anybody watches.
+not anybody watches. A fleet is many clusters of an Ops Manager, each rotated so:
+"starter fleet" starts it; watch, report, pause, resume, abort and schedule take
+--fleet in place of --project and --cluster.
 
 A rotation is HELD when a target has failed for good: nothing is lost, the targets
 that are verified stay so, no other is started, and it waits for an operator to
@@ -124,6 +126,9 @@ const rootExamples = `  # what would be rotated, with the keys of now
   # it is held: try the failed targets again, and watch on
   starter retry --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a
   starter watch --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a
+
+  # rotate every cluster of the Ops Manager, eight at a time, and stop at the third that fails
+  starter fleet --clusters-at-a-time 8 --max-failed-clusters 2 --ticket CHG0031337 --wait
 
   # rotate on the first of January, April, July and October
   starter schedule apply --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a \

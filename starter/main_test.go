@@ -16,7 +16,7 @@ func TestHelpTeaches(t *testing.T) {
 	if code != exitDone || stderr != "" {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
-	for _, want := range []string{"Exit codes:", "HELD", "Examples:", "rotate", "plan", "watch", "report", "schedule", "approve", "reject", "pause", "resume", "retry", "skip", "abort", "completion"} {
+	for _, want := range []string{"Exit codes:", "HELD", "Examples:", "rotate", "plan", "fleet", "watch", "report", "schedule", "approve", "reject", "pause", "resume", "retry", "skip", "abort", "completion"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("the help does not speak of %q", want)
 		}
@@ -45,7 +45,7 @@ func TestWrongUse(t *testing.T) {
 	}{
 		{[]string{"rotat"}, "unknown command"},
 		{[]string{"watch", "--nope"}, "unknown flag"},
-		{[]string{"watch", "--project", testProject}, `"cluster" not set`},
+		{[]string{"watch", "--project", testProject}, "[project cluster]"},
 		{[]string{"watch", "--project", testProject, "--cluster", "5196"}, "--cluster: must be 24 hex digits"},
 		{[]string{"pause", "--project", "../../groups/5196d3628d", "--cluster", testCluster}, "--project: must be 24 hex digits"},
 		{append([]string{"rotate", "argument"}, named...), "unknown command"},
@@ -68,13 +68,13 @@ func TestWrongUse(t *testing.T) {
 		{append([]string{"approve", "--by", " "}, named...), "--by"},
 		{append([]string{"watch", "--profile", "nope"}, named...), "nope"},
 		{[]string{"schedule", "aply"}, "unknown command"},
-		{[]string{"schedule", "show"}, "[id cluster]"},
+		{[]string{"schedule", "show"}, "[id cluster fleet]"},
 		{[]string{"schedule", "delete", "--cluster", testCluster}, "[project cluster]"},
 		{[]string{"schedule", "trigger", "--project", testProject, "--cluster", "5196"}, "--cluster: must be 24 hex digits"},
 		{[]string{"schedule", "show", "--id", ""}, "--project: must be 24 hex digits"},
 		{append([]string{"schedule", "show", "--id", "x"}, named...), "[id"},
 		{[]string{"schedule", "pause", "--id", "x", "--by", " "}, "--by"},
-		{[]string{"schedule", "apply", "--cron", "@daily"}, "not set"},
+		{[]string{"schedule", "apply", "--cron", "@daily"}, "[cluster fleet]"},
 		{append([]string{"schedule", "apply"}, named...), "[cron every]"},
 		{append([]string{"schedule", "apply", "--cron", "@daily", "--every", "24h"}, named...), "[cron every]"},
 		{append([]string{"schedule", "apply", "--cron", "0 4 1 13 *"}, named...), `the month "13" must be 1 to 12`},
@@ -92,6 +92,29 @@ func TestWrongUse(t *testing.T) {
 		{append([]string{"schedule", "apply", "--cron", "@daily", "--note", strings.Repeat("n", 1001)}, named...), "--note"},
 		{append([]string{"schedule", "apply", "--cron", "@daily", "--hold-timeout", "0s"}, named...), "--hold-timeout: must be more than 0"},
 		{append([]string{"schedule", "apply", "--cron", "@daily", "--concurrency", "65"}, named...), "--concurrency"},
+		{append([]string{"watch", "--fleet"}, named...), "[fleet"},
+		{append([]string{"watch", "--workflow-id", "x"}, named...), "[workflow-id"},
+		{append([]string{"watch", "--fleet", "--workflow-id", "x"}, "--connection", "berlin"), "[workflow-id connection]"},
+		{append([]string{"report", "--clusters", "-o", "csv"}, named...), "--clusters: goes with --fleet only"},
+		{[]string{"watch"}, "[cluster fleet]"},
+		{[]string{"watch", "--fleet", "--until-held"}, "[fleet until-held]"},
+		{[]string{"watch", "--fleet", "--connection", "a:b"}, "--connection: " + workflows.ConnectionRule},
+		{[]string{"report", "--fleet", "--clusters"}, "--clusters: goes with -o csv or -o json only"},
+		{[]string{"approve", "--fleet"}, "unknown flag"},
+		{[]string{"fleet", "--project", testProject}, "unknown flag"},
+		{[]string{"fleet", "--expected-targets", "3"}, "unknown flag"},
+		{[]string{"fleet", "--projects", testProject + ",5196"}, `--projects: "5196" must be 24 hex digits`},
+		{[]string{"fleet", "--cluster-names", "orders("}, "--cluster-names: must be a regular expression"},
+		{[]string{"fleet", "--clusters-at-a-time", "0"}, "--clusters-at-a-time: must be 1 to 100"},
+		{[]string{"fleet", "--clusters-at-a-time", "101"}, "--clusters-at-a-time: must be 1 to 100"},
+		{[]string{"fleet", "--max-failed-clusters", "-1"}, "--max-failed-clusters"},
+		{[]string{"fleet", "--on-failure", "retry"}, "--on-failure: must be one of"},
+		{[]string{"fleet", "--hold-timeout", "0s"}, "--hold-timeout: must be more than 0"},
+		{[]string{"fleet", "-o", "csv"}, "--wait"},
+		{append([]string{"schedule", "apply", "--cron", "@daily", "--clusters-at-a-time", "4"}, named...), "[cluster clusters-at-a-time]"},
+		{[]string{"schedule", "apply", "--fleet", "--cron", "@daily", "--expected-targets", "4"}, "[fleet expected-targets]"},
+		{[]string{"schedule", "apply", "--fleet", "--cron", "@daily", "--projects", "x"}, "--projects"},
+		{[]string{"schedule", "show", "--fleet", "--id", "x"}, "[id fleet]"},
 	} {
 		code, stdout, stderr := runHere(t, []string{"TEMPORAL_ADDRESS=127.0.0.1:1"}, nil, test.args...)
 		if code != exitWrongUse || stdout != "" || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") != 1 {

@@ -73,6 +73,13 @@ func progressOf(phase string, targets ...workflows.TargetRecord) workflows.Progr
 	}
 }
 
+// endedSo is what there is to tell of a rotation that has ended.
+func endedSo(result workflows.RotateClusterResult, failure string) *clusterAccount {
+	told := clusterAccountOf(result)
+	told.conclude(failure)
+	return told
+}
+
 // runHere runs a command line that needs no server.
 func runHere(t *testing.T, env []string, stdin io.Reader, args ...string) (code int, stdout, stderr string) {
 	t.Helper()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,29 +25,18 @@ var statuses = []string{
 	workflows.StatusPending, workflows.StatusSkipped, workflows.StatusFailed,
 }
 
-// findings is what there is to tell of a run.
-type findings struct {
-	workflows.RotateClusterResult
-	phase, waitingFor string // of a run that goes on
-	failure           string // of a run that has failed
-}
-
-func findingsSoFar(p workflows.Progress) findings {
-	return findings{RotateClusterResult: p.RotateClusterResult, phase: p.Phase, waitingFor: p.WaitingFor}
-}
-
-// write writes the findings in the format that is asked for; asJSON is what
-// they are in JSON.
-func (a *app) write(f findings, asJSON any) error {
+// write writes an account in the format that is asked for; asJSON is what it is
+// in JSON.
+func (a *app) write(told account, asJSON any) error {
 	switch a.format {
 	case formatJSON:
 		return writeJSON(a.stdout, asJSON)
 	case formatCSV:
-		return writeLine(a.stdout, csvOf(f))
+		return writeLine(a.stdout, told.csv())
 	case formatMarkdown:
-		return writeLine(a.stdout, markdownOf(f))
+		return writeLine(a.stdout, told.markdown())
 	default:
-		return writeLine(a.stdout, tableOf(f))
+		return writeLine(a.stdout, told.table())
 	}
 }
 
@@ -56,15 +46,23 @@ func writeLine(out io.Writer, text string) error {
 }
 
 func writeJSON(out io.Writer, value any) error {
+	text, err := jsonText(value, "")
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, text)
+	return err
+}
+
+// jsonText is a value for people and programs; prefix stands before each line
+// but the first.
+func jsonText(value any, prefix string) (string, error) {
 	var buffer bytes.Buffer
 	encoder := json.NewEncoder(&buffer)
 	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(value); err != nil {
-		return err
-	}
-	_, err := io.WriteString(out, escapeControls(buffer.String()))
-	return err
+	encoder.SetIndent(prefix, "  ")
+	err := encoder.Encode(value)
+	return escapeControls(buffer.String()), err
 }
 
 // escapeControls makes escapes of the control characters that encoding/json
@@ -111,22 +109,26 @@ func timeText(t *time.Time) string {
 type fact struct{ label, value string }
 
 // facts is the head of a report, with clean values.
-func facts(f findings) []fact {
-	all := []fact{
-		{"Cluster", f.ClusterName + " (" + f.ClusterID + ")"},
-		{"Project", f.ProjectID},
-		{"Connection", f.Connection},
-		{"Outcome", cmp.Or(f.Outcome, "none yet: "+f.phase)},
-		{"Waiting for", f.waitingFor},
-		{"Failure", f.failure},
-		{"Requested by", orDash(f.Change.RequestedBy)},
-		{"Ticket", orDash(f.Change.Ticket)},
-		{"Reason", orDash(f.Change.Reason)},
-		{"Approved by", approvalText(f.Approval)},
-		{"Started", timeText(&f.StartedAt)},
-		{"Finished", finishedText(f.RotateClusterResult)},
-		{"Targets", countsText(countsOf(f.Targets))},
-	}
+func (c *clusterAccount) facts() []fact {
+	return knownOf([]fact{
+		{"Cluster", c.ClusterName + " (" + c.ClusterID + ")"},
+		{"Project", c.ProjectID},
+		{"Connection", c.Connection},
+		{"Outcome", outcomeText(c.Outcome, c.Phase)},
+		{"Waiting for", c.WaitingFor},
+		{"Failure", c.failure},
+		{"Requested by", orDash(c.Change.RequestedBy)},
+		{"Ticket", orDash(c.Change.Ticket)},
+		{"Reason", orDash(c.Change.Reason)},
+		{"Approved by", approvalText(c.Approval)},
+		{"Started", timeText(&c.StartedAt)},
+		{"Finished", finishedText(c.StartedAt, c.FinishedAt)},
+		{"Targets", countsText(countsOf(c.Targets))},
+	})
+}
+
+// knownOf leaves out what is not known, and cleans the rest.
+func knownOf(all []fact) []fact {
 	var known []fact
 	for _, one := range all {
 		if one.value != "" {
@@ -149,11 +151,11 @@ func approvalText(approval *workflows.Approval) string {
 	return approved
 }
 
-func finishedText(r workflows.RotateClusterResult) string {
-	if r.FinishedAt == nil {
+func finishedText(started time.Time, finished *time.Time) string {
+	if finished == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s (after %s)", timeText(r.FinishedAt), durationText(r.FinishedAt.Sub(r.StartedAt)))
+	return fmt.Sprintf("%s (after %s)", timeText(finished), durationText(finished.Sub(started)))
 }
 
 // durationText is for people: seconds, and tenths only where they matter.
@@ -194,26 +196,36 @@ func remarkable(records []workflows.TargetRecord) []table.Row {
 	return rows
 }
 
-// briefly is a progress in two lines.
-func briefly(p workflows.Progress) []string {
-	lines := []string{clean(fmt.Sprintf("%s: %s: %s", cmp.Or(p.ClusterName, p.ClusterID), p.Phase, countsText(p.Counts)))}
-	if p.WaitingFor != "" {
-		lines = append(lines, clean("waiting for "+p.WaitingFor))
+func (c *clusterAccount) briefly() []string {
+	return inTwoLines(fmt.Sprintf("%s: %s: %s", cmp.Or(c.ClusterName, c.ClusterID), c.Phase, countsText(c.Counts)), c.WaitingFor)
+}
+
+func inTwoLines(first, waitingFor string) []string {
+	lines := []string{clean(first)}
+	if waitingFor != "" {
+		lines = append(lines, clean("waiting for "+waitingFor))
 	}
 	return lines
 }
 
-// tableOf is a report for a terminal.
-func tableOf(f findings) string {
+// headOf is the head of a report for a terminal.
+func headOf(facts []fact) string {
 	var b strings.Builder
-	for _, fact := range facts(f) {
+	for _, fact := range facts {
 		fmt.Fprintf(&b, "%-13s %s\n", fact.label, fact.value)
 	}
-	if len(f.Targets) == 0 {
+	return b.String()
+}
+
+// table is a report for a terminal.
+func (c *clusterAccount) table() string {
+	var b strings.Builder
+	b.WriteString(headOf(c.facts()))
+	if len(c.Targets) == 0 {
 		return b.String()
 	}
-	b.WriteString("\n" + targetTable(f).Render() + "\n")
-	if rows := remarkable(f.Targets); len(rows) > 0 {
+	b.WriteString("\n" + targetTable(c.RotateClusterResult).Render() + "\n")
+	if rows := remarkable(c.Targets); len(rows) > 0 {
 		b.WriteString("\nRemarks\n")
 		for _, row := range rows {
 			fmt.Fprintf(&b, "  %s (%s): %s\n", row...)
@@ -223,17 +235,17 @@ func tableOf(f findings) string {
 }
 
 // targetTable has two lines a target, so that all ids fit on a screen.
-func targetTable(f findings) table.Writer {
+func targetTable(result workflows.RotateClusterResult) table.Writer {
 	t := newTable()
-	if f.Outcome == workflows.OutcomePlanned {
+	if result.Outcome == workflows.OutcomePlanned {
 		t.AppendHeader(table.Row{"Target", "Role", "Cluster id", "Status", "Current key"})
-		for _, r := range f.Targets {
+		for _, r := range result.Targets {
 			t.AppendRow(cleanRow(r.Name, r.Role, r.ClusterID, r.Status, r.PreviousKeyUUID))
 		}
 		return t
 	}
 	t.AppendHeader(table.Row{"Target\nCluster id", "Status\nRole", "Previous key\nNew key", "Rotated\nVerified", "Attempts"})
-	for _, r := range f.Targets {
+	for _, r := range result.Targets {
 		t.AppendRow(table.Row{
 			clean(r.Name) + "\n" + clean(r.ClusterID), clean(r.Status) + "\n" + clean(r.Role),
 			orDash(clean(r.PreviousKeyUUID)) + "\n" + orDash(clean(r.NewKeyUUID)),
@@ -276,23 +288,23 @@ func targetValues(r workflows.TargetRecord) []string {
 // runColumns are the same in all rows of a report.
 var runColumns = table.Row{"connection", "projectId", "rotatedClusterId", "cluster", "outcome", "ticket", "requestedBy", "reason", "approvedBy", "approvedAt", "startedAt", "finishedAt"}
 
-func runValues(f findings) []string {
+func runValues(r workflows.RotateClusterResult) []string {
 	approval := workflows.Approval{}
-	if f.Approval != nil {
-		approval = *f.Approval
+	if r.Approval != nil {
+		approval = *r.Approval
 	}
 	return []string{
-		f.Connection, f.ProjectID, f.ClusterID, f.ClusterName, f.Outcome, f.Change.Ticket, f.Change.RequestedBy, f.Change.Reason,
-		approval.By, timeText(&approval.At), timeText(&f.StartedAt), timeText(f.FinishedAt),
+		r.Connection, r.ProjectID, r.ClusterID, r.ClusterName, r.Outcome, r.Change.Ticket, r.Change.RequestedBy, r.Change.Reason,
+		approval.By, timeText(&approval.At), timeText(&r.StartedAt), timeText(r.FinishedAt),
 	}
 }
 
-// csvOf has a row a target, complete in itself.
-func csvOf(f findings) string {
+// csv has a row a target, complete in itself.
+func (c *clusterAccount) csv() string {
 	t := newCSV()
-	t.AppendHeader(append(append(table.Row{}, runColumns...), targetColumns...))
-	for _, record := range f.Targets {
-		t.AppendRow(cleanRow(append(runValues(f), targetValues(record)...)...))
+	t.AppendHeader(slices.Concat(runColumns, targetColumns))
+	for _, record := range c.Targets {
+		t.AppendRow(cleanRow(append(runValues(c.RotateClusterResult), targetValues(record)...)...))
 	}
 	return t.RenderCSV()
 }
@@ -303,18 +315,25 @@ func newCSV() table.Writer {
 	return t
 }
 
-// markdownOf is a report for a ticket.
-func markdownOf(f findings) string {
+// markdownHead is the head of a report for a ticket.
+func markdownHead(title string, facts []fact) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Key rotation of %s\n\n", markdownText(cmp.Or(f.ClusterName, f.ClusterID)))
-	for _, fact := range facts(f) {
+	fmt.Fprintf(&b, "# %s\n\n", markdownText(title))
+	for _, fact := range facts {
 		fmt.Fprintf(&b, "- **%s:** %s\n", fact.label, markdownText(fact.value))
 	}
-	if len(f.Targets) == 0 {
+	return b.String()
+}
+
+// markdown is a report for a ticket.
+func (c *clusterAccount) markdown() string {
+	var b strings.Builder
+	b.WriteString(markdownHead("Key rotation of "+cmp.Or(c.ClusterName, c.ClusterID), c.facts()))
+	if len(c.Targets) == 0 {
 		return b.String()
 	}
-	b.WriteString("\n## Targets\n\n" + markdownTargets(f.Targets) + "\n")
-	if rows := remarkable(f.Targets); len(rows) > 0 {
+	b.WriteString("\n## Targets\n\n" + markdownTargets(c.Targets) + "\n")
+	if rows := remarkable(c.Targets); len(rows) > 0 {
 		b.WriteString("\n## Remarks\n\n" + markdownTable(table.Row{"Target", "Status", "Remark"}, rows) + "\n")
 	}
 	return b.String()

@@ -50,7 +50,7 @@ Remarks
   =cmd|' /C calc'!A0 (skipped): Skipped: skipped by erin: retired
   a|b red<b> (failed): KeyUnchanged: accepted, "never" changed
 `
-	got := tableOf(findings{RotateClusterResult: partialResult(), failure: "PartialFailure: 3 of 5 targets verified"})
+	got := endedSo(partialResult(), "PartialFailure: 3 of 5 targets verified").table()
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -59,7 +59,7 @@ Remarks
 func TestTableOfAPlanShowsTheCurrentKeys(t *testing.T) {
 	planned := progressOf(workflows.PhaseDone, target("00", "orders-0", workflows.StatusPlanned)).RotateClusterResult
 	planned.Outcome = workflows.OutcomePlanned
-	got := tableOf(findings{RotateClusterResult: planned})
+	got := endedSo(planned, "").table()
 	if !strings.Contains(got, "│ Target   │ Role  │ Cluster id               │ Status  │ Current key │") ||
 		!strings.Contains(got, "│ orders-0 │ shard │ 5196e5b0e4b0fca9cc883300 │ planned │ old-00      │") {
 		t.Errorf("got\n%s", got)
@@ -67,8 +67,8 @@ func TestTableOfAPlanShowsTheCurrentKeys(t *testing.T) {
 }
 
 func TestReportsOfARunWithoutTargetsHaveNoTable(t *testing.T) {
-	f := findingsSoFar(progressOf(workflows.PhaseListing))
-	for name, got := range map[string]string{"table": tableOf(f), "markdown": markdownOf(f)} {
+	f := &clusterAccount{Progress: progressOf(workflows.PhaseListing)}
+	for name, got := range map[string]string{"table": f.table(), "markdown": f.markdown()} {
 		if !strings.Contains(got, "none yet: listing") || strings.ContainsAny(got, "│|") {
 			t.Errorf("%s: got\n%s", name, got)
 		}
@@ -94,7 +94,7 @@ func TestMarkdownKeepsForeignMarkupOut(t *testing.T) {
 		"| orders-2 | verified | a PUT's outcome was unknown and settled by reading |\n" +
 		"| =cmd\\|' /C calc'!A0 | skipped | Skipped: skipped by erin: retired |\n" +
 		"| a\\|b red&lt;b> | failed | KeyUnchanged: accepted, \"never\" changed |\n"
-	if got := markdownOf(findings{RotateClusterResult: partialResult()}); got != want {
+	if got := endedSo(partialResult(), "").markdown(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	if got, want := markdownText("[x](y) `c` *d* <e> &amp; \\"), "\\[x\\](y) \\`c\\` \\*d\\* &lt;e> &amp;amp; \\\\"; got != want {
@@ -103,7 +103,7 @@ func TestMarkdownKeepsForeignMarkupOut(t *testing.T) {
 }
 
 func TestCSVHasOneCompleteRowATarget(t *testing.T) {
-	text := csvOf(findings{RotateClusterResult: partialResult()})
+	text := endedSo(partialResult(), "").csv()
 	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, text)
@@ -132,7 +132,7 @@ func TestJSONIsExactlyTheResult(t *testing.T) {
 	a.format = formatJSON
 	result := partialResult()
 	result.Targets[0].Name = "\u009b31m\x7f<&>"
-	if err := a.write(findings{RotateClusterResult: result, failure: "no part of it"}, result); err != nil {
+	if err := a.write(endedSo(result, "no part of it"), result); err != nil {
 		t.Fatal(err)
 	}
 	if strings.ContainsFunc(stdout.String(), func(r rune) bool { return r == '\x1b' || r == '\u009b' || r == '\x7f' }) {

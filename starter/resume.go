@@ -100,9 +100,9 @@ func (a *app) completedInLastRun(ctx context.Context, s *session) ([]workflows.T
 	}
 	runID := last.GetExecution().GetRunId()
 	if isRunning(last) {
-		return nil, a.clusterBusy(runID)
+		return nil, a.busy(runID)
 	}
-	ended := a.endOf(ctx, s, runID)
+	ended := s.endOf(ctx, a.rotation, runID)
 	if ended.isPlan() {
 		if runID, ended, err = a.lastRotation(ctx, s); err != nil {
 			return nil, err
@@ -111,24 +111,34 @@ func (a *app) completedInLastRun(ctx context.Context, s *session) ([]workflows.T
 	if err := ended.cantResume(runID); err != nil {
 		return nil, err
 	}
-	return a.completedOf(*ended.records, "run "+runID)
+	return a.completedOf(*ended.clusterRecords(), "run "+runID)
+}
+
+// clusterRecords are those of a cluster's rotation; nil = there are none.
+func (e ending) clusterRecords() *workflows.RotateClusterResult {
+	if records, isCluster := e.records.(*clusterAccount); isCluster {
+		return &records.RotateClusterResult
+	}
+	return nil
 }
 
 // cantResume tells why there is nothing to go on from.
 func (e ending) cantResume(runID string) error {
+	records := e.clusterRecords()
 	switch {
 	case e.connection != nil:
 		return e.connection
 	case e.unread != nil:
 		return fmt.Errorf("--resume: the records of run %s can't be read, which takes a running worker: %w", runID, e.unread)
-	case e.records == nil || len(e.records.Targets) == 0:
+	case records == nil || len(records.Targets) == 0:
 		return fmt.Errorf("--resume: run %s has no records to go on from (%s): start without --resume, or name a saved report with --resume-from", runID, e.failureText())
 	}
 	return nil
 }
 
 func (e ending) isPlan() bool {
-	return e.records != nil && e.records.Outcome == workflows.OutcomePlanned
+	records := e.clusterRecords()
+	return records != nil && records.Outcome == workflows.OutcomePlanned
 }
 
 // lastRotation finds the last run that was no plan.
@@ -139,7 +149,7 @@ func (a *app) lastRotation(ctx context.Context, s *session) (runID string, ended
 	}
 	for _, run := range runs {
 		runID = run.GetExecution().GetRunId()
-		if ended = a.endOf(ctx, s, runID); !ended.isPlan() {
+		if ended = s.endOf(ctx, a.rotation, runID); !ended.isPlan() {
 			return runID, ended, nil
 		}
 	}

@@ -40,20 +40,26 @@ type inputFlag struct {
 	copy func(to *workflows.RotateClusterInput)
 }
 
-// addPlanFlags adds what a plan, too, can be told.
+// addPlanFlags adds what the plan of a cluster, too, can be told.
 func (f *rotateFlags) addPlanFlags(flags *pflag.FlagSet, a *app) {
+	f.addCommonFlags(flags, a)
+	v := &f.values
+	flags.IntVar(&v.ExpectedTargets, "expected-targets", 0, "how many targets there must be; 0 = don't check")
+	f.fields = append(f.fields, inputFlag{"expected-targets", func(to *workflows.RotateClusterInput) { to.ExpectedTargets = v.ExpectedTargets }})
+}
+
+// addCommonFlags adds what everything that is started can be told.
+func (f *rotateFlags) addCommonFlags(flags *pflag.FlagSet, a *app) {
 	v := &f.values
 	*v = workflows.DefaultRotateClusterInput()
 	flags.StringVar(&f.taskQueue, "task-queue", a.env.taskQueue(), "the worker's task queue ("+taskQueueVariable+")")
-	flags.IntVar(&v.Concurrency, "concurrency", v.Concurrency, fmt.Sprintf("targets in work at a time, 1 to %d; the first one always goes alone", workflows.MaxConcurrency))
-	flags.IntVar(&v.ExpectedTargets, "expected-targets", 0, "how many targets there must be; 0 = don't check")
+	flags.IntVar(&v.Concurrency, "concurrency", v.Concurrency, fmt.Sprintf("targets of a cluster in work at a time, 1 to %d; the first one always goes alone", workflows.MaxConcurrency))
 	durationVar(flags, &v.RetryTimeout, "retry-timeout", "how long a target's transient errors are retried")
 	flags.StringVar(&v.Change.Ticket, "ticket", "", "the change's ticket, for the records")
 	flags.StringVar(&v.Change.RequestedBy, "requested-by", a.user, "who asks for it, for the records; may not approve it")
 	flags.StringVar(&v.Change.Reason, "reason", "", "why, for the records")
 	f.fields = append(f.fields, []inputFlag{
 		{"concurrency", func(to *workflows.RotateClusterInput) { to.Concurrency = v.Concurrency }},
-		{"expected-targets", func(to *workflows.RotateClusterInput) { to.ExpectedTargets = v.ExpectedTargets }},
 		{"retry-timeout", func(to *workflows.RotateClusterInput) { to.RetryTimeout = v.RetryTimeout }},
 	}...)
 }
@@ -171,14 +177,19 @@ func (a *app) rotate(ctx context.Context, f *rotateFlags, input workflows.Rotate
 			return err
 		}
 	}
-	started, err := a.start(ctx, s, f.taskQueue, input)
+	return a.startAndWatch(ctx, s, f, f.begin(a.rotation, input))
+}
+
+// startAndWatch starts a rotation, and follows it with --wait.
+func (a *app) startAndWatch(ctx context.Context, s *session, f *rotateFlags, b beginning) error {
+	started, err := a.start(ctx, s, b)
 	if err != nil {
 		return err
 	}
 	if !f.wait {
 		return a.showStarted(started)
 	}
-	watched := watching{runID: started.GetRunID(), taskQueue: f.taskQueue, untilHeld: f.untilHeld, view: a.newView()}
+	watched := watching{runID: started.GetRunID(), taskQueue: b.taskQueue, untilHeld: f.untilHeld, view: a.newView()}
 	return a.watch(ctx, s, watched)
 }
 
@@ -200,7 +211,7 @@ workflow id: where a rotation is running, it fails with ClusterBusy.`,
 		}
 		input := f.input(a.rotation, command.Flags())
 		input.DryRun = true
-		return a.plan(ctx, f.taskQueue, input)
+		return a.plan(ctx, f.begin(a.rotation, input))
 	})
 	a.rotation.addFlags(command)
 	a.format.addFlag(command)
@@ -208,44 +219,60 @@ workflow id: where a rotation is running, it fails with ClusterBusy.`,
 	return command
 }
 
-func (a *app) plan(ctx context.Context, taskQueue string, input workflows.RotateClusterInput) error {
+func (a *app) plan(ctx context.Context, b beginning) error {
 	s, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	started, err := a.start(ctx, s, taskQueue, input)
+	started, err := a.start(ctx, s, b)
 	if err != nil {
 		return err
 	}
-	return a.watch(ctx, s, watching{runID: started.GetRunID(), taskQueue: taskQueue, view: &noticesOnly{out: a.stderr}})
+	return a.watch(ctx, s, watching{runID: started.GetRunID(), taskQueue: b.taskQueue, view: &noticesOnly{out: a.stderr}})
 }
 
-// start starts the one rotation of the cluster, or fails with ClusterBusy.
-func (a *app) start(ctx context.Context, s *session, taskQueue string, input workflows.RotateClusterInput) (client.WorkflowRun, error) {
+// beginning is a workflow to be started.
+type beginning struct {
+	name      rotationName
+	taskQueue string
+	summary   string
+	input     any
+}
+
+func (f *rotateFlags) begin(name rotationName, input workflows.RotateClusterInput) beginning {
+	return beginning{name: name, taskQueue: f.taskQueue, summary: workflows.StaticSummary(input), input: input}
+}
+
+// start starts the one rotation of the cluster, or of the connection's fleet; it
+// is an error if one is running.
+func (a *app) start(ctx context.Context, s *session, b beginning) (client.WorkflowRun, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	started, err := s.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:                                       a.rotation.workflowID(),
-		TaskQueue:                                taskQueue,
+		ID:                                       b.name.workflowID(),
+		TaskQueue:                                b.taskQueue,
 		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
-		StaticSummary:                            workflows.StaticSummary(input),
-	}, workflows.RotateClusterType, input)
+		StaticSummary:                            b.summary,
+	}, b.name.workflowType(), b.input)
 	var busy *serviceerror.WorkflowExecutionAlreadyStarted
 	switch {
 	case errors.As(err, &busy):
-		return nil, a.clusterBusy(busy.RunId)
+		return nil, a.busy(busy.RunId)
 	case err != nil:
 		return nil, s.explain(err)
 	}
 	return started, nil
 }
 
-func (a *app) clusterBusy(runID string) error {
-	busy := fmt.Errorf("%s: a rotation of this cluster is running already: workflow id %s, run id %s; look at it with",
-		activities.ErrorClusterBusy, a.rotation.workflowID(), runID)
+func (a *app) busy(runID string) error {
+	what := activities.ErrorClusterBusy + ": a rotation of this cluster"
+	if a.rotation.fleet {
+		what = "a rotation of this connection's fleet"
+	}
+	busy := fmt.Errorf("%s is running already: workflow id %s, run id %s; look at it with", what, a.rotation.workflowID(), runID)
 	return advise(busy, a.commandLine("watch"))
 }
 

@@ -19,8 +19,14 @@ import (
 	"keyturn/workflows"
 )
 
-// rotationName is what names a rotation on the command line.
-type rotationName struct{ connection, project, cluster string }
+// rotationName is what names a rotation on the command line: that of a cluster,
+// or of a fleet.
+type rotationName struct {
+	connection, project, cluster string
+
+	fleet bool
+	id    string // of a fleet that was started under another id than its own
+}
 
 func (n *rotationName) addFlags(command *cobra.Command) {
 	n.define(command.Flags(), " (required)")
@@ -29,17 +35,43 @@ func (n *rotationName) addFlags(command *cobra.Command) {
 	}
 }
 
+// addFlagsOrFleet adds the flags that name a rotation of either kind.
+func (a *app) addFlagsOrFleet(command *cobra.Command) {
+	n := &a.rotation
+	n.define(command.Flags(), "")
+	n.defineFleet(command)
+	command.MarkFlagsOneRequired("cluster", "fleet")
+	command.MarkFlagsRequiredTogether("project", "cluster")
+	command.Flags().StringVar(&n.id, "workflow-id", "", "with --fleet: the fleet's workflow id, if a schedule has started it, or somebody under an id of their own")
+	for _, other := range []string{"project", "cluster", "connection"} {
+		command.MarkFlagsMutuallyExclusive("workflow-id", other)
+	}
+	must(command.RegisterFlagCompletionFunc("workflow-id", a.completeIDs((*session).fleetIDs)))
+}
+
+func (n *rotationName) defineFleet(command *cobra.Command) {
+	command.Flags().BoolVar(&n.fleet, "fleet", false, "the fleet's rotation (see starter fleet), instead of --project and --cluster")
+	command.MarkFlagsMutuallyExclusive("fleet", "project")
+	command.MarkFlagsMutuallyExclusive("fleet", "cluster")
+}
+
 func (n *rotationName) define(flags *pflag.FlagSet, remark string) {
 	flags.StringVar(&n.project, "project", "", "id of the Ops Manager project, 24 hex digits"+remark)
 	flags.StringVar(&n.cluster, "cluster", "", "id of the sharded cluster or replica set, 24 hex digits"+remark)
+	n.defineConnection(flags)
+}
+
+func (n *rotationName) defineConnection(flags *pflag.FlagSet) {
 	flags.StringVar(&n.connection, "connection", workflows.DefaultConnection, "the Ops Manager, by the name that the worker knows it under")
 }
 
 func (n rotationName) check() error {
 	switch {
-	case !opsmanager.ValidID(n.project):
+	case n.id != "" && !n.fleet:
+		return wrongUse("--workflow-id: goes with --fleet only")
+	case !n.fleet && !opsmanager.ValidID(n.project):
 		return wrongUse("--project: must be 24 hex digits")
-	case !opsmanager.ValidID(n.cluster):
+	case !n.fleet && !opsmanager.ValidID(n.cluster):
 		return wrongUse("--cluster: must be 24 hex digits")
 	case !workflows.ValidConnection(n.connection):
 		return wrongUse("--connection: %s", workflows.ConnectionRule)
@@ -48,7 +80,44 @@ func (n rotationName) check() error {
 }
 
 func (n rotationName) workflowID() string {
-	return workflows.RotateClusterID(n.connection, n.project, n.cluster)
+	switch {
+	case n.id != "":
+		return n.id
+	case n.fleet:
+		return workflows.RotateFleetID(n.connection)
+	default:
+		return workflows.RotateClusterID(n.connection, n.project, n.cluster)
+	}
+}
+
+func (n rotationName) workflowType() string {
+	if n.fleet {
+		return workflows.RotateFleetType
+	}
+	return workflows.RotateClusterType
+}
+
+// kind is what is rotated, in a word.
+func (n rotationName) kind() string {
+	if n.fleet {
+		return "fleet"
+	}
+	return "cluster"
+}
+
+// asGiven repeats the flags for a command that is shown to the user.
+func (n rotationName) asGiven() []string {
+	words := []string{"--project", n.project, "--cluster", n.cluster}
+	switch {
+	case n.id != "":
+		return []string{"--fleet", "--workflow-id", n.id}
+	case n.fleet:
+		words = []string{"--fleet"}
+	}
+	if n.connection != workflows.DefaultConnection {
+		words = append(words, "--connection", n.connection)
+	}
+	return words
 }
 
 // commandLine is a command for the same rotation, to be copied by the user.
@@ -57,11 +126,7 @@ func (a *app) commandLine(command string, more ...string) string {
 }
 
 func (a *app) commandLineFor(name rotationName, command string, more ...string) string {
-	words := []string{command, "--project", name.project, "--cluster", name.cluster}
-	if name.connection != workflows.DefaultConnection {
-		words = append(words, "--connection", name.connection)
-	}
-	return a.shellLine(words, more...)
+	return a.shellLine(append([]string{command}, name.asGiven()...), more...)
 }
 
 // shellLine is a command line of the starter for the same Temporal, whose flags
@@ -91,12 +156,24 @@ func (a *app) describe(ctx context.Context, s *session, runID string) (*workflow
 	described, err := s.DescribeWorkflowExecution(ctx, id, runID)
 	switch {
 	case isNotFound(err):
-		return nil, fmt.Errorf("there is no workflow %s%s in namespace %q: no rotation of this cluster was started, or it is past Temporal's retention",
-			id, ofRun(runID), s.namespace)
+		return nil, fmt.Errorf("there is no workflow %s%s in namespace %q: no rotation of this %s was started%s, or it is past Temporal's retention",
+			id, ofRun(runID), s.namespace, a.rotation.kind(), a.rotation.underThisID())
 	case err != nil:
 		return nil, s.explain(err)
 	}
-	return described.GetWorkflowExecutionInfo(), nil
+	info := described.GetWorkflowExecutionInfo()
+	if found := info.GetType().GetName(); found != a.rotation.workflowType() {
+		return nil, fmt.Errorf("workflow %s is a %s, no %s", id, found, a.rotation.workflowType())
+	}
+	return info, nil
+}
+
+// underThisID reminds of the fleets that have other ids.
+func (n rotationName) underThisID() string {
+	if !n.fleet || n.id != "" {
+		return ""
+	}
+	return " under this id (one that a schedule has started needs --workflow-id, see starter schedule show)"
 }
 
 func ofRun(runID string) string {
@@ -110,21 +187,17 @@ func isRunning(info *workflowpb.WorkflowExecutionInfo) bool {
 	return info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
 }
 
-// queryProgress asks a run for its progress.
-func (a *app) queryProgress(ctx context.Context, s *session, runID string) (*workflows.Progress, error) {
-	return s.progress(ctx, a.rotation, runID)
-}
-
-func (s *session) progress(ctx context.Context, name rotationName, runID string) (*workflows.Progress, error) {
+// progress asks a run for its progress; an empty run id is the latest one.
+func (s *session) progress(ctx context.Context, name rotationName, runID string) (account, error) {
 	answer, err := s.QueryWorkflow(ctx, name.workflowID(), runID, workflows.ProgressQuery)
 	if err != nil {
 		return nil, err
 	}
-	var progress workflows.Progress
-	if err := answer.Get(&progress); err != nil {
+	progress := name.newAccount()
+	if err := answer.Get(progress); err != nil {
 		return nil, fmt.Errorf("the progress can't be read: %w", err)
 	}
-	return &progress, nil
+	return progress, nil
 }
 
 // unanswered explains why a query, or an update, had no answer of the workflow:

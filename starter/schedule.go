@@ -67,41 +67,44 @@ func (s *session) findSchedule(ctx context.Context, id string) (*schedule, error
 	return &schedule{ScheduleDescription: described, id: id, action: action, work: newWork(inputAsJSON(action.Args))}, nil
 }
 
-// addScheduleName adds the flags that name a schedule: its id, or the cluster
-// that apply has given its own id to.
+// addScheduleName adds the flags that name a schedule: its id, or the cluster, or
+// the fleet, that apply has given its own id to.
 func (a *app) addScheduleName(command *cobra.Command, id *string) {
 	a.addScheduleID(command, id)
 	a.rotation.define(command.Flags(), " (instead of --id)")
-	command.MarkFlagsOneRequired("id", "cluster")
+	a.rotation.defineFleet(command)
+	command.MarkFlagsOneRequired("id", "cluster", "fleet")
 	command.MarkFlagsRequiredTogether("project", "cluster")
-	for _, other := range []string{"project", "cluster", "connection"} {
+	for _, other := range []string{"project", "cluster", "fleet", "connection"} {
 		command.MarkFlagsMutuallyExclusive("id", other)
 	}
 }
 
 func (a *app) addScheduleID(command *cobra.Command, id *string) {
 	command.Flags().StringVar(id, "id", "", "the schedule's id (default: "+workflowIDPattern+")")
-	must(command.RegisterFlagCompletionFunc("id", a.completeScheduleID))
+	must(command.RegisterFlagCompletionFunc("id", a.completeIDs((*session).scheduleIDs)))
 }
 
-const workflowIDPattern = "rotate-cluster:CONNECTION:PROJECT:CLUSTER"
+const workflowIDPattern = "rotate-cluster:CONNECTION:PROJECT:CLUSTER, of a fleet rotate-fleet:CONNECTION"
 
-// completeScheduleID offers the ids that there are; none if Temporal can't be
-// asked.
-func (a *app) completeScheduleID(command *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	s, err := a.connect(command.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+// completeIDs offers the ids that there are; none if Temporal can't be asked.
+func (a *app) completeIDs(list func(*session, context.Context) ([]string, error)) cobra.CompletionFunc {
+	return func(command *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		s, err := a.connect(command.Context())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		defer s.Close()
+		ids, err := list(s, command.Context())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return ids, cobra.ShellCompDirectiveNoFileComp
 	}
-	defer s.Close()
-	ids, err := s.scheduleIDs(command.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return ids, cobra.ShellCompDirectiveNoFileComp
 }
 
-// scheduleID is the id that is given, or the one that is the cluster's.
+// scheduleID is the id that is given, or the one that is the cluster's or the
+// fleet's.
 func (a *app) scheduleID(given string) (string, error) {
 	if given != "" {
 		return given, nil
@@ -149,7 +152,8 @@ func (a *app) triggerScheduleCommand() *cobra.Command {
 		Short: "Start a run now, also of a paused schedule",
 		Long: `Starts what the schedule starts, now; also if the schedule is paused. It is refused
 while a run of the schedule, or any other rotation of the cluster, is at work: such a
-run would fail with ClusterBusy, and that would pause the schedule.`,
+run would fail with ClusterBusy, and that would pause the schedule. Of a fleet, only a
+run of the schedule is in the way.`,
 		Example: "  starter schedule trigger --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a",
 		Args:    cobra.NoArgs,
 	}
@@ -182,7 +186,7 @@ func (a *app) triggerSchedule(ctx context.Context, s *session, found *schedule) 
 	case after.Info.NumActions == found.Info.NumActions:
 		return advise(errors.New("a run of the schedule was at work already, so no other was started; look with"), a.scheduleLine("show", found.id))
 	}
-	return a.say(append(startedLines(after), "watch it with", "  "+found.work.watchLine(a), "and see what comes of it with", "  "+a.scheduleLine("show", found.id))...)
+	return a.say(append(startedLines(after), "watch it with", "  "+a.watchLine(found.work, startedOf(after).WorkflowID), "and see what comes of it with", "  "+a.scheduleLine("show", found.id))...)
 }
 
 // ownRun is an error if a run would be left out for one that is at work.
@@ -191,17 +195,25 @@ func (a *app) ownRun(found *schedule) error {
 	if len(running) == 0 || found.Schedule.Policy.Overlap != enumspb.SCHEDULE_OVERLAP_POLICY_SKIP {
 		return nil
 	}
-	return advise(fmt.Errorf("a run of schedule %s is at work already: workflow id %s; look at it with", found.id, running[0].WorkflowID), found.work.watchLine(a))
+	return advise(fmt.Errorf("a run of schedule %s is at work already: workflow id %s; look at it with", found.id, running[0].WorkflowID), a.watchLine(found.work, running[0].WorkflowID))
 }
 
 func startedLines(after *schedule) []string {
 	lines := []string{"triggered schedule " + after.id}
-	actions := after.Info.RecentActions
-	if len(actions) > 0 && actions[len(actions)-1].StartWorkflowResult != nil {
-		started := actions[len(actions)-1].StartWorkflowResult
+	if started := startedOf(after); started.WorkflowID != "" {
 		lines = append(lines, "  workflow id  "+started.WorkflowID, "  run id       "+started.FirstExecutionRunID)
 	}
 	return lines
+}
+
+// startedOf is the workflow that a schedule has started last; empty = none is
+// known.
+func startedOf(s *schedule) (started client.ScheduleWorkflowExecution) {
+	actions := s.Info.RecentActions
+	if len(actions) > 0 && actions[len(actions)-1].StartWorkflowResult != nil {
+		started = *actions[len(actions)-1].StartWorkflowResult
+	}
+	return started
 }
 
 // onHandle sends a request about a schedule.
@@ -355,9 +367,10 @@ func nextLines(found *schedule) []string {
 	return lines
 }
 
-const scheduleHelp = `A schedule is Temporal's, and starts rotations by the calendar: of one cluster each.
-Those that were made in the Web UI for the workflow RotateCluster are listed, shown,
-triggered, paused and deleted like those made with apply.
+const scheduleHelp = `A schedule is Temporal's, and starts rotations by the calendar: of one cluster each, or
+of a fleet (--fleet). Those that were made in the Web UI for the workflows RotateCluster
+and RotateFleet are listed, shown, triggered, paused and deleted like those made with
+apply.
 
 One that apply has made starts no second run while one is at work, and after a run that
 has failed it PAUSES: nothing more is rotated until somebody has looked and unpauses it.
@@ -370,11 +383,17 @@ schedule. "schedule list" says so: busy. When the other rotation has ended well,
 keys are new and nothing was missed: unpause the schedule. When it was a plan, or has
 failed, trigger the schedule and then unpause it. To avoid it, pause the schedule
 before a rotation by hand that may last until its time, and give a cluster one
-schedule only.`
+schedule only.
+
+A fleet counts such clusters as busy and goes on, so that nothing but a run of its own is
+in its way; clusters that have failed fail the fleet, and pause its schedule.`
 
 const scheduleExamples = `  # the quarterly rotation: on the first of January, April, July and October
   starter schedule apply --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a \
     --cron '0 4 1 */3 *' --time-zone Europe/Berlin --reason quarterly
+
+  # and of all the other clusters
+  starter schedule apply --fleet --cron '0 4 2 */3 *' --time-zone Europe/Berlin --reason quarterly
 
   # what runs when, and what came of it
   starter schedule list

@@ -35,6 +35,7 @@ const (
 // applyFlags are the flags of apply.
 type applyFlags struct {
 	rotation rotateFlags
+	fleet    fleetFlags
 
 	id            string
 	crons         []string
@@ -51,6 +52,8 @@ func (f *applyFlags) addFlags(command *cobra.Command, a *app) {
 	f.rotation.addPlanFlags(command.Flags(), a)
 	f.rotation.addRotateFlags(command)
 	flags := command.Flags()
+	flags.Lookup("on-failure").Usage += " (of a fleet: default stop)"
+	f.fleet.addFlags(flags)
 	flags.StringArrayVar(&f.crons, "cron", nil, "when: minute, hour, day, month, weekday, by the clocks of --time-zone; may be repeated")
 	flags.DurationVar(&f.every, "every", 0, "or how often, counted from 1970-01-01 UTC on: 2160h is every 90 days")
 	flags.DurationVar(&f.offset, "offset", 0, "how much later than that, less than --every")
@@ -65,7 +68,7 @@ func (f *applyFlags) addFlags(command *cobra.Command, a *app) {
 }
 
 func (f *applyFlags) check(flags *pflag.FlagSet) error {
-	return cmp.Or(f.rotation.check(flags), f.checkTimes(flags), f.checkRest())
+	return cmp.Or(f.rotation.check(flags), f.fleet.check(), f.checkTimes(flags), f.checkRest())
 }
 
 func (f *applyFlags) checkTimes(flags *pflag.FlagSet) error {
@@ -123,31 +126,47 @@ func (a *app) applyScheduleCommand() *cobra.Command {
 		}
 		return a.applySchedule(ctx, id, f.wanted(a.rotation, flags))
 	})
-	a.rotation.addFlags(command)
+	a.rotation.define(command.Flags(), "")
+	a.rotation.defineFleet(command)
+	command.MarkFlagsOneRequired("cluster", "fleet")
+	command.MarkFlagsRequiredTogether("project", "cluster")
 	a.addScheduleID(command, &f.id)
 	f.addFlags(command, a)
+	command.MarkFlagsMutuallyExclusive("fleet", "expected-targets")
+	for _, ofFleet := range fleetFlagNames {
+		command.MarkFlagsMutuallyExclusive("cluster", ofFleet)
+	}
 	return command
 }
 
 // scheduledStart is what a schedule is to start.
 type scheduledStart struct {
-	workflowType string
-	workflowID   string // Temporal appends the time
-	taskQueue    string
-	summary      string
-	input        func(requestedBy string) any
-	requestedBy  string
+	beginning
+	requestedBy string
+	inputBy     func(requestedBy string) any
 }
+
+// scheduledID is the workflow id, to which Temporal appends the time.
+func (s scheduledStart) scheduledID() string { return scheduledPrefix + s.name.workflowID() }
 
 func scheduledRotation(name rotationName, f *applyFlags, flags *pflag.FlagSet) scheduledStart {
 	input := f.rotation.input(name, flags)
 	return scheduledStart{
-		workflowType: workflows.RotateClusterType,
-		workflowID:   scheduledPrefix + name.workflowID(),
-		taskQueue:    f.rotation.taskQueue,
-		summary:      workflows.StaticSummary(input),
-		requestedBy:  input.Change.RequestedBy,
-		input: func(requestedBy string) any {
+		beginning:   f.rotation.begin(name, input),
+		requestedBy: input.Change.RequestedBy,
+		inputBy: func(requestedBy string) any {
+			input.Change.RequestedBy = requestedBy
+			return input
+		},
+	}
+}
+
+func scheduledFleet(name rotationName, f *applyFlags, flags *pflag.FlagSet) scheduledStart {
+	input := f.fleet.input(f.rotation.input(name, flags), flags)
+	return scheduledStart{
+		beginning:   f.rotation.beginFleet(name, input),
+		requestedBy: input.Change.RequestedBy,
+		inputBy: func(requestedBy string) any {
 			input.Change.RequestedBy = requestedBy
 			return input
 		},
@@ -162,7 +181,11 @@ type wantedSchedule struct {
 }
 
 func (f *applyFlags) wanted(name rotationName, flags *pflag.FlagSet) wantedSchedule {
-	return wantedSchedule{f, flags.Changed, scheduledRotation(name, f, flags)}
+	start := scheduledRotation
+	if name.fleet {
+		start = scheduledFleet
+	}
+	return wantedSchedule{f, flags.Changed, start(name, f, flags)}
 }
 
 // over is an existing schedule changed to the one that is wanted. Whoever only
@@ -218,8 +241,8 @@ func (w wantedSchedule) state(state client.ScheduleState) *client.ScheduleState 
 }
 
 func (w wantedSchedule) action(action client.ScheduleWorkflowAction, requestedBy string) *client.ScheduleWorkflowAction {
-	action.Workflow, action.ID, action.TaskQueue = w.start.workflowType, w.start.workflowID, w.start.taskQueue
-	action.StaticSummary, action.Args = w.start.summary, []any{w.start.input(requestedBy)}
+	action.Workflow, action.ID, action.TaskQueue = w.start.name.workflowType(), w.start.scheduledID(), w.start.taskQueue
+	action.StaticSummary, action.Args = w.start.summary, []any{w.start.inputBy(requestedBy)}
 	return &action
 }
 
@@ -325,9 +348,9 @@ func nextOf(s *schedule) []string {
 	return nextLines(s)
 }
 
-const applyHelp = `Makes the schedule of a cluster's rotation, or changes it to what the flags say. The
-changes are shown field by field, and what is already so is left alone: applying the
-same again changes nothing. --dry-run shows the changes only. What no flag can say,
+const applyHelp = `Makes the schedule of a cluster's rotation, or with --fleet of a fleet's, or changes it
+to what the flags say. The changes are shown field by field, and what is already so is
+left alone: applying the same again changes nothing. --dry-run shows the changes only. What no flag can say,
 such as days left out in the Web UI, stays as it is.
 
 Times are by the clocks of --time-zone, and Temporal's way of reading cron: where day
@@ -348,7 +371,11 @@ The workflow is started as scheduled-rotate-cluster:... with the time appended, 
 the rotation done under the cluster's one id: watch, report and the operators' commands
 find it as always. The input flags are those of rotate. Whoever makes the schedule, or
 changes it, is its requester unless --requested-by names another, and may not approve
-its rotations.`
+its rotations.
+
+A fleet is started as scheduled-rotate-fleet:... with the time appended, and stays under
+that id: watch it with --fleet --workflow-id, as "schedule trigger" and "schedule show"
+tell. Its input flags are those of starter fleet.`
 
 const applyExamples = `  # quarterly, on the first day, at 04:00 in Berlin
   starter schedule apply --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a \
@@ -361,6 +388,9 @@ const applyExamples = `  # quarterly, on the first day, at 04:00 in Berlin
   # every 90 days, under an id of its own
   starter schedule apply --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a \
     --id orders-90-days --every 2160h --offset 4h
+
+  # every cluster that the key sees, eight at a time
+  starter schedule apply --fleet --clusters-at-a-time 8 --cron '0 22 1-7 */3 SAT' --time-zone Europe/Berlin
 
   # what would change?
   starter schedule apply --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a \

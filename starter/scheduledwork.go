@@ -22,18 +22,39 @@ type scheduledWork interface {
 	// obstacle is an error if a run that started now would fail at once, which
 	// would pause the schedule.
 	obstacle(ctx context.Context, a *app, s *session) error
-	// standing says in words how far a run is; empty = nobody can tell.
-	standing(ctx context.Context, s *session) string
+	// rotation names the rotation that a run of this workflow id leads to, if
+	// the input can be read.
+	rotation(workflowID string) (rotationName, bool)
 	// outcome says what a run's result is, in a word and in words.
 	outcome(result json.RawMessage) (status, words string)
-	// watchLine is the command that follows a run.
-	watchLine(a *app) string
 }
 
 // scheduledWorks makes the work of an input, by the workflow's type: these are
 // the schedules that are keyturn's.
 var scheduledWorks = map[string]func(input json.RawMessage) scheduledWork{
 	workflows.RotateClusterType: newClusterWork,
+	workflows.RotateFleetType:   newFleetWork,
+}
+
+// watchLine is the command that follows a run.
+func (a *app) watchLine(work scheduledWork, workflowID string) string {
+	name, _ := work.rotation(workflowID)
+	return a.commandLineFor(name, "watch")
+}
+
+// standing says in words how far a run is; empty = nobody can tell.
+func (s *session) standing(ctx context.Context, work scheduledWork, workflowID string) string {
+	name, isKnown := work.rotation(workflowID)
+	if !isKnown {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	progress, err := s.progress(ctx, name, "")
+	if err != nil {
+		return ""
+	}
+	return strings.Join(progress.briefly(), "; ")
 }
 
 // clusterWork is the rotation of a cluster.
@@ -76,28 +97,18 @@ func (w clusterWork) obstacle(ctx context.Context, a *app, s *session) error {
 	case isRunning(running.GetWorkflowExecutionInfo()):
 		busy := fmt.Errorf("%s: a rotation of this cluster is running already, and a run that finds it would fail and pause the schedule: workflow id %s; look at it with",
 			activities.ErrorClusterBusy, w.workflowID())
-		return advise(busy, w.watchLine(a))
+		return advise(busy, a.commandLineFor(w.rotationName, "watch"))
 	}
 	return nil
 }
 
-func (w clusterWork) standing(ctx context.Context, s *session) string {
-	if !w.isKnown() {
-		return ""
-	}
-	ctx, cancel := context.WithTimeout(ctx, queryTime)
-	defer cancel()
-	progress, err := s.progress(ctx, w.rotationName, "")
-	if err != nil {
-		return ""
-	}
-	return strings.Join(briefly(*progress), "; ")
-}
+// rotation is handed over to the cluster's one id, whatever the run's is.
+func (w clusterWork) rotation(string) (rotationName, bool) { return w.rotationName, w.isKnown() }
 
 func (w clusterWork) outcome(raw json.RawMessage) (status, words string) {
 	var result workflows.RotateClusterResult
 	if json.Unmarshal(raw, &result) != nil || result.Outcome == "" {
-		return statusUnknown, "it has ended with a result that can't be read"
+		return statusUnknown, unreadableResult
 	}
 	verified, carriedOver := countVerified(result.Targets)
 	counts := countsOf(result.Targets)
@@ -128,14 +139,16 @@ func countVerified(records []workflows.TargetRecord) (verified, carriedOver int)
 	return verified, carriedOver
 }
 
-func targetCount(n int) string {
+func targetCount(n int) string { return manyOf(n, "target") }
+
+func manyOf(n int, what string) string {
 	if n == 1 {
-		return "1 target"
+		return "1 " + what
 	}
-	return fmt.Sprintf("%d targets", n)
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
-func (w clusterWork) watchLine(a *app) string { return a.commandLineFor(w.rotationName, "watch") }
+const unreadableResult = "it has ended with a result that can't be read"
 
 // Statuses of a run, beside the outcomes of its result.
 const (
@@ -169,7 +182,7 @@ func (s *session) outcomeOf(ctx context.Context, work scheduledWork, workflowID,
 	case err != nil:
 		return "", "", s.explain(err)
 	case isRunning(described.GetWorkflowExecutionInfo()):
-		return statusRunning, strings.TrimSuffix("running: "+work.standing(ctx, s), ": "), nil
+		return statusRunning, strings.TrimSuffix("running: "+s.standing(ctx, work, workflowID), ": "), nil
 	}
 	var result json.RawMessage
 	err = s.GetWorkflow(requestContext, workflowID, runID).Get(requestContext, &result)

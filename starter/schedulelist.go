@@ -98,7 +98,8 @@ in the Web UI, or otherwise. Of each, what it rotates, its times, whether it is 
 and why, the next times by the clocks of its time zone and in UTC, and the last run's
 outcome:
 
-  rotated ...   with the number of targets; skipped and carried-over ones apart
+  rotated ...   with the number of targets; skipped and carried-over ones apart. Of a
+                fleet, with the number of clusters; busy ones apart
   planned ...   a dry run
   running       and how far it is; "held" waits for an operator
   busy          another rotation of the cluster was running: nothing was done

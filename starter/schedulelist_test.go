@@ -108,6 +108,39 @@ func TestOutcomesAreToldInWords(t *testing.T) {
 	}
 }
 
+func TestOutcomesOfFleetsAreToldInWords(t *testing.T) {
+	for want, result := range map[string]workflows.RotateFleetResult{
+		"rotated: rotated 12 clusters, 1 busy":                   {Outcome: workflows.OutcomeRotated, Counts: workflows.FleetCounts{Clusters: 13, Rotated: 12, Busy: 1}},
+		"rotated: rotated 1 cluster, 2 not encrypted":            {Outcome: workflows.OutcomeRotated, Counts: workflows.FleetCounts{Clusters: 3, Rotated: 1, NotEncrypted: 2}},
+		"planned: planned 3 clusters, changed nothing, 1 busy":   {Outcome: workflows.OutcomePlanned, Counts: workflows.FleetCounts{Clusters: 4, Planned: 3, Busy: 1}},
+		"unknown: it has ended with a result that can't be read": {},
+	} {
+		text, err := json.Marshal(result)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, words := newFleetWork(nil).outcome(text); status+": "+words != want {
+			t.Errorf("got %q, %q, want %q", status, words, want)
+		}
+	}
+}
+
+func TestWhatAFleetsScheduleRotates(t *testing.T) {
+	for input, want := range map[string]string{
+		``:     "a fleet: every cluster, connection default",
+		`{}`:   "a fleet: every cluster, connection default",
+		`null`: "a fleet: every cluster, connection default",
+		`{"connection":"berlin","projectIds":["` + testProject + `"]}`: "a fleet: every cluster of 1 project, connection berlin",
+		`{"projectIds":["a","b"],"clusterNames":"^orders-"}`:           `a fleet: the clusters with names like "^orders-" of 2 projects, connection default`,
+		`{"projectIds":7}`: "an input that is no fleet's",
+		`[]`:               "an input that is no fleet's",
+	} {
+		if got := newFleetWork(json.RawMessage(input)).subject(); got != want {
+			t.Errorf("%s: got %q, want %q", input, got, want)
+		}
+	}
+}
+
 func TestABusyClusterIsToldFromAFailure(t *testing.T) {
 	for want, err := range map[string]error{
 		"busy: busy: look at workflow x":              temporal.NewNonRetryableApplicationError("look at workflow x", activities.ErrorClusterBusy, nil),

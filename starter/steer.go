@@ -28,29 +28,39 @@ type steerFlags struct {
 func (a *app) steerCommands() []*cobra.Command {
 	return []*cobra.Command{
 		a.approveCommand(),
-		a.reasonCommand(workflows.RejectUpdate, "End a rotation that waits for approval; nothing is rotated", ""),
-		a.reasonCommand(workflows.PauseUpdate, "Start no new target; those in work finish", ""),
+		a.reasonCommand(workflows.RejectUpdate, "End a rotation that waits for approval; nothing is rotated", "", clusterOnly),
+		a.reasonCommand(workflows.PauseUpdate, "Start no new target; those in work finish",
+			`With --fleet, no new cluster is started either. The rotations that the fleet has in work
+are paused with it: each shows that pause as its own, until the fleet is resumed. A
+cluster that an operator has paused by itself stays paused through the fleet's resume.`, fleetToo),
 		a.reasonCommand(workflows.ResumeUpdate, "Go on with a paused rotation",
-			"To go on from a rotation that has ended, see rotate --resume."),
+			"To go on from a rotation that has ended, see rotate --resume.", fleetToo),
 		a.retryCommand(),
 		a.skipCommand(),
-		a.reasonCommand(workflows.AbortUpdate, "End a rotation: targets in work finish, the others are left alone", ""),
+		a.reasonCommand(workflows.AbortUpdate, "End a rotation: targets in work finish, the others are left alone",
+			"With --fleet, no new cluster is started, and the rotations in work are aborted so.", fleetToo),
 	}
 }
+
+// Whose rotation an operator's command is for.
+const (
+	clusterOnly = false
+	fleetToo    = true
+)
 
 func (a *app) approveCommand() *cobra.Command {
 	f := &steerFlags{}
 	command := a.steerCommand(workflows.ApproveUpdate, "Let a rotation that waits for approval go on",
-		"Whoever has requested the rotation can't approve it.",
+		"Whoever has requested the rotation can't approve it.", clusterOnly,
 		f, func() any { return workflows.ApproveRequest{By: f.by, Comment: f.comment} })
 	command.Flags().StringVar(&f.comment, "comment", "", "what to record with the approval")
 	return command
 }
 
 // reasonCommand makes one of those that take nothing but a reason.
-func (a *app) reasonCommand(update, short, long string) *cobra.Command {
+func (a *app) reasonCommand(update, short, long string, fleetToo bool) *cobra.Command {
 	f := &steerFlags{}
-	command := a.steerCommand(update, short, long, f, func() any { return workflows.ReasonRequest{By: f.by, Reason: f.reason} })
+	command := a.steerCommand(update, short, long, fleetToo, f, func() any { return workflows.ReasonRequest{By: f.by, Reason: f.reason} })
 	command.Flags().StringVar(&f.reason, "reason", "", "why, for the records")
 	return command
 }
@@ -58,7 +68,7 @@ func (a *app) reasonCommand(update, short, long string) *cobra.Command {
 func (a *app) retryCommand() *cobra.Command {
 	f := &steerFlags{}
 	command := a.steerCommand(workflows.RetryUpdate, "Put failed targets back to work",
-		"Without --targets, all failed ones.",
+		"Without --targets, all failed ones.", clusterOnly,
 		f, func() any { return workflows.RetryRequest{By: f.by, Targets: f.targets} })
 	addTargets(command, f)
 	return command
@@ -67,7 +77,7 @@ func (a *app) retryCommand() *cobra.Command {
 func (a *app) skipCommand() *cobra.Command {
 	f := &steerFlags{}
 	command := a.steerCommand(workflows.SkipUpdate, "Leave failed or pending targets alone, and record that",
-		"",
+		"", clusterOnly,
 		f, func() any { return workflows.SkipRequest{By: f.by, Targets: f.targets, Reason: f.reason} })
 	addTargets(command, f)
 	must(command.MarkFlagRequired("targets"))
@@ -79,7 +89,7 @@ func addTargets(command *cobra.Command, f *steerFlags) {
 	command.Flags().StringSliceVar(&f.targets, "targets", nil, "names or ids of targets, with commas or repeated")
 }
 
-func (a *app) steerCommand(update, short, long string, f *steerFlags, request func() any) *cobra.Command {
+func (a *app) steerCommand(update, short, long string, fleetToo bool, f *steerFlags, request func() any) *cobra.Command {
 	command := &cobra.Command{
 		Use:     update,
 		GroupID: groupSteer,
@@ -97,7 +107,12 @@ func (a *app) steerCommand(update, short, long string, f *steerFlags, request fu
 		}
 		return a.steer(ctx, order{update, request()})
 	})
-	a.rotation.addFlags(command)
+	if fleetToo {
+		a.addFlagsOrFleet(command)
+		command.Example += fmt.Sprintf("\n  starter %s --fleet --by erin", update)
+	} else {
+		a.rotation.addFlags(command)
+	}
 	a.format.addFlag(command)
 	command.Flags().StringVar(&f.by, "by", a.user, "who commands it, for the records")
 	return command
@@ -121,27 +136,27 @@ func (a *app) steer(ctx context.Context, o order) error {
 	if err != nil {
 		return err
 	}
-	return a.showOrdered(o, a.latest(ctx, s, *progress))
+	return a.showOrdered(o, a.latest(ctx, s, progress))
 }
 
 func (a *app) isOver() error {
 	return advise(fmt.Errorf("the rotation is over: workflow %s has ended; see its records with", a.rotation.workflowID()), a.commandLine("report"))
 }
 
-func (a *app) send(ctx context.Context, s *session, o order, taskQueue string) (*workflows.Progress, error) {
+func (a *app) send(ctx context.Context, s *session, o order, taskQueue string) (account, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	handle, err := s.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
 		WorkflowID: a.rotation.workflowID(), UpdateName: o.update, Args: []any{o.request}, WaitForStage: client.WorkflowUpdateStageCompleted,
 	})
-	var progress workflows.Progress
+	progress := a.rotation.newAccount()
 	if err == nil {
-		err = handle.Get(ctx, &progress)
+		err = handle.Get(ctx, progress)
 	}
 	if err != nil {
 		return nil, a.explainOrder(s, o, taskQueue, err)
 	}
-	return &progress, nil
+	return progress, nil
 }
 
 // explainOrder tells a refusal from an order whose fate is unknown.
@@ -163,18 +178,18 @@ func (a *app) explainOrder(s *session, o order, taskQueue string, err error) err
 
 // latest is the progress after the workflow has acted on the order: the order's
 // own answer is from before. It is that answer if there is no later one.
-func (a *app) latest(ctx context.Context, s *session, answered workflows.Progress) workflows.Progress {
+func (a *app) latest(ctx context.Context, s *session, answered account) account {
 	polled := a.pollOnce(ctx, s)
 	if polled.err != nil {
 		return answered
 	}
-	return *polled.progress
+	return polled.progress
 }
 
-func (a *app) showOrdered(o order, p workflows.Progress) error {
+func (a *app) showOrdered(o order, p account) error {
 	if a.format != formatTable {
-		return a.write(findingsSoFar(p), p)
+		return a.write(p, p)
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s: done\n%s\n", o.update, strings.Join(briefly(p), "\n"))
+	_, err := fmt.Fprintf(a.stdout, "%s: done\n%s\n", o.update, strings.Join(p.briefly(), "\n"))
 	return err
 }

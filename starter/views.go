@@ -9,23 +9,21 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
-
-	"keyturn/workflows"
 )
 
 // lineView writes a line for each change, for logs and pipes.
 type lineView struct {
 	out     io.Writer
 	now     func() time.Time
-	before  *workflows.Progress
+	before  account
 	noticed string
 }
 
-func (v *lineView) show(p workflows.Progress) {
-	for _, line := range changes(v.before, p) {
+func (v *lineView) show(now account) {
+	for _, line := range now.changes(v.before) {
 		v.say(line)
 	}
-	v.before = &p
+	v.before = now
 }
 
 func (v *lineView) say(line string) {
@@ -64,9 +62,9 @@ func (v *noticesOnly) notice(text string) {
 	v.noticed = text
 }
 
-func (v *noticesOnly) show(workflows.Progress) {}
-func (v *noticesOnly) tick()                   {}
-func (v *noticesOnly) close(bool)              {}
+func (v *noticesOnly) show(account) {}
+func (v *noticesOnly) tick()        {}
+func (v *noticesOnly) close(bool)   {}
 
 // screen is a terminal.
 type screen struct {
@@ -111,8 +109,8 @@ func newLiveView(on screen) *liveView {
 	return v
 }
 
-func (v *liveView) show(p workflows.Progress) {
-	v.scene.progress = &p
+func (v *liveView) show(now account) {
+	v.scene.progress = now
 	v.draw()
 }
 

@@ -31,18 +31,21 @@ func (a *app) watchCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:     "watch",
 		GroupID: groupRun,
-		Short:   "Follow the rotation of a cluster until it ends, or waits for somebody",
-		Long: `Follows the rotation of a cluster, however it was started: on a terminal with a bar
-and a table, elsewhere with a line for each change. Ctrl-C ends the watching, not the
-rotation.
+		Short:   "Follow the rotation of a cluster, or of a fleet, until it ends, or waits for somebody",
+		Long: `Follows the rotation of a cluster, however it was started, or with --fleet that of a
+fleet: on a terminal with a bar and a table, elsewhere with a line for each change.
+Ctrl-C ends the watching, not the rotation.
 
 It ends with the rotation (exit code 0 or 1), or when the rotation is held or waits
 for approval (exit code 3), with the commands to go on with. --until-held=false
 watches on through that.
 
 With -o json, standard output has one value, at the end: the result, or, of a rotation
-that waits for somebody, the same fields so far with phase, counts and waitingFor.`,
-		Example: "  starter watch --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a",
+that waits for somebody, the same fields so far with phase, counts and waitingFor.
+
+A fleet does not wait for approval, nor is it held: its clusters are, each by itself,
+and a cluster that is long in work may be. Watch that one by its own ids.`,
+		Example: "  starter watch --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a\n  starter watch --fleet",
 		Args:    cobra.NoArgs,
 	}
 	command.RunE = a.do(func(ctx context.Context, _ *cobra.Command) error {
@@ -51,9 +54,10 @@ that waits for somebody, the same fields so far with phase, counts and waitingFo
 		}
 		return a.watchLatest(ctx, untilHeld)
 	})
-	a.rotation.addFlags(command)
+	a.addFlagsOrFleet(command)
 	a.format.addFlag(command)
 	addUntilHeld(command.Flags(), &untilHeld)
+	command.MarkFlagsMutuallyExclusive("fleet", "until-held")
 	return command
 }
 
@@ -73,14 +77,14 @@ func (a *app) watchLatest(ctx context.Context, untilHeld bool) error {
 	}
 	runID := latest.GetExecution().GetRunId()
 	if !isRunning(latest) {
-		return a.showEnd(a.endOf(ctx, s, runID))
+		return a.showEnd(s.endOf(ctx, a.rotation, runID))
 	}
 	return a.watch(ctx, s, watching{runID: runID, taskQueue: latest.GetTaskQueue(), untilHeld: untilHeld, view: a.newView()})
 }
 
 // view shows a rotation while it runs. Its methods are called by one goroutine.
 type view interface {
-	show(workflows.Progress)
+	show(account)
 	// notice tells what keeps the progress from being known; "" = it is known
 	// again.
 	notice(string)
@@ -106,17 +110,17 @@ func (a *app) watch(ctx context.Context, s *session, w watching) error {
 	case err != nil:
 		return err
 	case waiting != nil:
-		return a.showWaiting(*waiting)
+		return a.showWaiting(waiting)
 	default:
 		return a.showEnd(ended)
 	}
 }
 
 // follow gives the end, or the progress of a rotation that waits for somebody.
-func (a *app) follow(ctx context.Context, s *session, w watching) (ending, *workflows.Progress, error) {
+func (a *app) follow(ctx context.Context, s *session, w watching) (ended ending, waiting account, err error) {
 	pollContext, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ends := a.awaitEnd(pollContext, s, w.runID)
+	ends := s.awaitEnd(pollContext, a.rotation, w.runID)
 	polls := a.poll(pollContext, s)
 	redraw := time.NewTicker(redrawInterval)
 	defer redraw.Stop()
@@ -124,7 +128,7 @@ func (a *app) follow(ctx context.Context, s *session, w watching) (ending, *work
 		select {
 		case ended := <-ends:
 			if ended.records != nil {
-				w.view.show(progressAtEnd(*ended.records))
+				w.view.show(ended.records)
 			}
 			return ended, nil, ended.connection
 		case polled := <-polls:
@@ -133,8 +137,8 @@ func (a *app) follow(ctx context.Context, s *session, w watching) (ending, *work
 				continue
 			}
 			w.view.notice("")
-			w.view.show(*polled.progress)
-			if w.untilHeld && waitsForSomebody(*polled.progress) {
+			w.view.show(polled.progress)
+			if w.untilHeld && len(polled.progress.waysOn(a)) > 0 {
 				return ending{}, polled.progress, nil
 			}
 		case <-redraw.C:
@@ -145,22 +149,13 @@ func (a *app) follow(ctx context.Context, s *session, w watching) (ending, *work
 	}
 }
 
-// progressAtEnd lets a view show what has changed since the last poll.
-func progressAtEnd(records workflows.RotateClusterResult) workflows.Progress {
-	return workflows.Progress{RotateClusterResult: records, Phase: workflows.PhaseDone, Counts: countsOf(records.Targets)}
-}
-
-func waitsForSomebody(p workflows.Progress) bool {
-	return p.Phase == workflows.PhaseHeld || p.Phase == workflows.PhaseAwaitingApproval
-}
-
 func (a *app) watchingEnded() error {
 	return advise(&interruptedError{"the watching has ended, the rotation goes on; watch it again with"}, a.commandLine("watch"))
 }
 
 // poll is the answer to one query.
 type poll struct {
-	progress *workflows.Progress
+	progress account
 	err      error
 }
 
@@ -191,7 +186,7 @@ func (a *app) pollOnce(ctx context.Context, s *session) poll {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
 	// Without a run id: the rotation may have continued as another run.
-	progress, err := a.queryProgress(ctx, s, "")
+	progress, err := s.progress(ctx, a.rotation, "")
 	return poll{progress, err}
 }
 
@@ -207,8 +202,8 @@ func sleep(ctx context.Context, pause time.Duration) bool {
 
 // ending is how a rotation has ended.
 type ending struct {
-	records *workflows.RotateClusterResult // nil: it left none
-	failure error                          // the workflow's; nil = it has succeeded
+	records account // nil: it left none
+	failure error   // the workflow's; nil = it has succeeded
 	// unread is why records that there may be could not be read.
 	unread error
 	// connection is why the end could not be known.
@@ -216,24 +211,25 @@ type ending struct {
 }
 
 // awaitEnd tells the end of a run, and of those that it continues as.
-func (a *app) awaitEnd(ctx context.Context, s *session, runID string) <-chan ending {
+func (s *session) awaitEnd(ctx context.Context, name rotationName, runID string) <-chan ending {
 	ends := make(chan ending, 1)
-	go func() { ends <- a.endOf(ctx, s, runID) }()
+	go func() { ends <- s.endOf(ctx, name, runID) }()
 	return ends
 }
 
 // endOf waits for the end of a run, and of those that it continues as. Errors
 // of the connection are waited through.
-func (a *app) endOf(ctx context.Context, s *session, runID string) ending {
+func (s *session) endOf(ctx context.Context, name rotationName, runID string) ending {
 	for {
-		var result workflows.RotateClusterResult
-		err := s.GetWorkflow(ctx, a.rotation.workflowID(), runID).Get(ctx, &result)
+		records := name.newAccount()
+		err := s.GetWorkflow(ctx, name.workflowID(), runID).Get(ctx, records)
 		var failed *temporal.WorkflowExecutionError
 		switch {
 		case err == nil:
-			return ending{records: &result}
+			records.conclude("")
+			return ending{records: records}
 		case errors.As(err, &failed):
-			return a.failedEnd(ctx, s, runID, err)
+			return s.failedEnd(ctx, name, runID, err)
 		case !isTransient(err) || !sleep(ctx, failedPollInterval):
 			return ending{connection: s.explain(err)}
 		}
@@ -242,13 +238,14 @@ func (a *app) endOf(ctx context.Context, s *session, runID string) ending {
 
 // failedEnd finds the records of a failed run: in its failure, or where that
 // has none, by asking the workflow, whatever ended it.
-func (a *app) failedEnd(ctx context.Context, s *session, runID string, failure error) ending {
-	if records, found := workflows.ResultOf(failure); found {
+func (s *session) failedEnd(ctx context.Context, name rotationName, runID string, failure error) ending {
+	if records, found := name.accountIn(failure); found {
+		records.conclude(failureText(failure))
 		return ending{records: records, failure: failure}
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	progress, err := a.queryProgress(ctx, s, runID)
+	progress, err := s.progress(ctx, name, runID)
 	var failedQuery *serviceerror.QueryFailed
 	switch {
 	case errors.As(err, &failedQuery): // it ended before it could have any
@@ -256,7 +253,8 @@ func (a *app) failedEnd(ctx context.Context, s *session, runID string, failure e
 	case err != nil:
 		return ending{failure: failure, unread: err}
 	default:
-		return ending{records: &progress.RotateClusterResult, failure: failure}
+		progress.conclude(failureText(failure))
+		return ending{records: progress, failure: failure}
 	}
 }
 
@@ -265,15 +263,13 @@ func (a *app) showEnd(ended ending) error {
 	if ended.connection != nil {
 		return ended.connection
 	}
-	f := findings{failure: ended.failureText()}
 	if ended.records != nil {
-		f.RotateClusterResult = *ended.records
-		if err := a.write(f, f.RotateClusterResult); err != nil {
+		if err := a.write(ended.records, ended.records.result()); err != nil {
 			return err
 		}
 	}
 	if ended.failure != nil {
-		return errors.New(f.failure)
+		return errors.New(ended.failureText())
 	}
 	return nil
 }
@@ -287,27 +283,30 @@ func (e ending) failureText() string {
 
 // showWaiting writes the records so far; the error tells what is waited for and
 // the commands to go on with.
-func (a *app) showWaiting(p workflows.Progress) error {
-	if err := a.write(findingsSoFar(p), p); err != nil {
+func (a *app) showWaiting(waiting account) error {
+	if err := a.write(waiting, waiting); err != nil {
 		return err
 	}
-	return advise(&waitingError{p.Phase, p.WaitingFor}, a.waysOn(p)...)
+	phase, waitingFor := waiting.state()
+	return advise(&waitingError{phase, waitingFor}, waiting.waysOn(a)...)
 }
 
-// waysOn are the commands for a rotation that waits for somebody.
-func (a *app) waysOn(p workflows.Progress) []string {
-	if p.Phase == workflows.PhaseAwaitingApproval {
+func (c *clusterAccount) waysOn(a *app) []string {
+	by := a.userOr("YOU")
+	switch c.Phase {
+	case workflows.PhaseAwaitingApproval:
 		return []string{
-			a.commandLine(workflows.ApproveUpdate, "--by", a.approver(p.Change.RequestedBy)),
-			a.commandLine(workflows.RejectUpdate, "--by", a.userOr("YOU"), "--reason", "WHY"),
+			a.commandLine(workflows.ApproveUpdate, "--by", a.approver(c.Change.RequestedBy)),
+			a.commandLine(workflows.RejectUpdate, "--by", by, "--reason", "WHY"),
+		}
+	case workflows.PhaseHeld:
+		return []string{
+			a.commandLine(workflows.RetryUpdate, "--by", by),
+			a.commandLine(workflows.SkipUpdate, "--by", by, "--targets", namesOf(c.Targets, workflows.StatusFailed), "--reason", "WHY"),
+			a.commandLine(workflows.AbortUpdate, "--by", by, "--reason", "WHY"),
 		}
 	}
-	by := a.userOr("YOU")
-	return []string{
-		a.commandLine(workflows.RetryUpdate, "--by", by),
-		a.commandLine(workflows.SkipUpdate, "--by", by, "--targets", namesOf(p.Targets, workflows.StatusFailed), "--reason", "WHY"),
-		a.commandLine(workflows.AbortUpdate, "--by", by, "--reason", "WHY"),
-	}
+	return nil
 }
 
 // approver is the user, unless it must be somebody else.

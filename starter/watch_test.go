@@ -14,7 +14,7 @@ func TestAHeldRotationIsShownWithTheWaysOn(t *testing.T) {
 	hostile := target("05", "a b,c", workflows.StatusFailed)
 	p := progressOf(workflows.PhaseHeld, target("04", "orders-4", workflows.StatusFailed), hostile, verified("00", "orders-0", 1))
 	p.WaitingFor = "an operator to retry, skip or abort"
-	err := a.showWaiting(p)
+	err := a.showWaiting(&clusterAccount{Progress: p})
 	var advised *advisedError
 	if !errors.As(err, &advised) || err.Error() != "held: waiting for an operator to retry, skip or abort" {
 		t.Fatalf("got %v", err)
@@ -38,7 +38,7 @@ func TestTheRequesterIsNotToldToApprove(t *testing.T) {
 		a, _, _ := newTestApp()
 		p := progressOf(workflows.PhaseAwaitingApproval)
 		p.Change.RequestedBy = requestedBy
-		if got := a.waysOn(p)[0]; !strings.HasPrefix(got, "starter approve") || !strings.HasSuffix(got, want) {
+		if got := (&clusterAccount{Progress: p}).waysOn(a)[0]; !strings.HasPrefix(got, "starter approve") || !strings.HasSuffix(got, want) {
 			t.Errorf("requested by %s: got %s, want %s", requestedBy, got, want)
 		}
 	}
@@ -49,7 +49,9 @@ func TestOnlyWhatNeedsAPersonEndsTheWatching(t *testing.T) {
 		workflows.PhaseHeld: true, workflows.PhaseAwaitingApproval: true,
 		workflows.PhasePaused: false, workflows.PhaseRotating: false, workflows.PhaseListing: false, workflows.PhaseDone: false,
 	} {
-		if got := waitsForSomebody(progressOf(phase)); got != want {
+		a, _, _ := newTestApp()
+		waiting := &clusterAccount{Progress: progressOf(phase)}
+		if got := len(waiting.waysOn(a)) > 0; got != want {
 			t.Errorf("%s: got %v, want %v", phase, got, want)
 		}
 	}
