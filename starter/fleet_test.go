@@ -152,10 +152,10 @@ func TestChangesOfAFleet(t *testing.T) {
 		got = append(got, now.changes(before)...)
 		before = now
 	}
-	counts := "of 10 clusters 3 rotated, 1 busy, 1 failed, 3 not started"
+	counts := "3 of 10 clusters rotated, 1 busy, 1 failed, 3 not started"
 	id := "rotate-cluster:default:" + testProject + ":5196e5b0e4b0fca9cc8833"
 	want := []string{
-		"fleet default is listing: of 0 clusters 0 rotated; waiting for Ops Manager to list the clusters",
+		"fleet default is listing: 0 of 0 clusters rotated; waiting for Ops Manager to list the clusters",
 		"fleet default is rotating: " + counts + "; about 1:15 left, 240.0 clusters an hour; waiting for 2 clusters in work",
 		"=evil| failed: PartialFailure: 1 of 2 targets (workflow id " + id + "03)",
 		"fleet default is paused: " + counts + "; waiting for somebody to resume it",
@@ -171,7 +171,7 @@ func TestReportsOfAFleet(t *testing.T) {
 	f := fleetAtWork()
 	f.FailuresNotListed = 7
 	for name, got := range map[string]string{"table": f.table(), "markdown": f.markdown()} {
-		for _, want := range []string{"none yet: rotating", "of 10 clusters 3 rotated", "12 verified", "orders", "PartialFailure", "run-03", "and 7 more"} {
+		for _, want := range []string{"none yet: rotating", "3 of 10 clusters rotated", "12 verified", "orders", "PartialFailure", "run-03", "and 7 more"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("%s: %q is missing in\n%s", name, want, got)
 			}

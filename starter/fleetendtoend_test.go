@@ -59,7 +59,7 @@ func TestAFleetIsPlannedRotatedAndReported(t *testing.T) {
 	s.startWorker()
 	names := []string{"--cluster-names", "^(orders|audit|plain)$"}
 
-	s.expect(s.fleet(append(names, "--dry-run", "--wait")...), exitDone, "Outcome       planned", "of 3 clusters 0 rotated, 2 planned, 1 not encrypted")
+	s.expect(s.fleet(append(names, "--dry-run", "--wait")...), exitDone, "Outcome       planned", "0 of 3 clusters rotated, 2 planned, 1 not encrypted")
 	plan, err := s.client.DescribeWorkflowExecution(t.Context(), s.fleetID(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -69,12 +69,12 @@ func TestAFleetIsPlannedRotatedAndReported(t *testing.T) {
 	}
 	before := s.om.Key(audit.ID)
 	rotated := s.fleet(append(names, "--wait", "--ticket", "CHG7", "--reason", "quarterly", "--projects", testProject, "--clusters-at-a-time", "2")...)
-	s.expect(rotated, exitDone, "fleet "+s.connection+" is rotating: of 3 clusters", "fleet "+s.connection+" is done: of 3 clusters 2 rotated, 1 not encrypted", "Outcome       rotated")
+	s.expect(rotated, exitDone, "fleet "+s.connection+" is rotating: 0 of 3 clusters rotated", "fleet "+s.connection+" is done: 2 of 3 clusters rotated, 1 not encrypted", "Outcome       rotated")
 	if s.applied() != 4 {
 		t.Errorf("%d rotations, want 4", s.applied())
 	}
 
-	s.expect(s.onFleet("watch"), exitDone, "Clusters      of 3 clusters 2 rotated, 1 not encrypted", "Targets       4 verified")
+	s.expect(s.onFleet("watch"), exitDone, "Clusters      2 of 3 clusters rotated, 1 not encrypted", "Targets       4 verified")
 	s.expect(s.onFleet("report"), exitDone, "Requested by  dana", "Ticket        CHG7", "Reason        quarterly", "Finished")
 	s.expect(s.onFleet("report", "-o", "markdown"), exitDone, "# Key rotation of the fleet "+s.connection, "- **Ticket:** CHG7")
 	result := decoded[workflows.RotateFleetResult](t, s.onFleet("report", "-o", "json"))
@@ -153,10 +153,10 @@ func TestAFailedFleetShowsItsFailures(t *testing.T) {
 	s.startWorker()
 
 	failed := s.fleet("--wait", "--clusters-at-a-time", "1", "--cluster-names", "audit|busy")
-	s.expect(failed, exitFailed, "starter: PartialFailure: of 2 clusters 0 rotated, 1 failed, 1 not started; failed: audit (PartialFailure)",
+	s.expect(failed, exitFailed, "starter: PartialFailure: 0 of 2 clusters rotated, 1 failed, 1 not started; failed: audit (PartialFailure)",
 		"audit failed: PartialFailure: ", "Failed\n  audit: PartialFailure: ", workflows.RotateClusterID(s.connection, testProject, failing.ID))
 	s.expect(s.onFleet("watch"), exitFailed, "PartialFailure")
-	s.expect(s.onFleet("report"), exitDone, "Failure       PartialFailure: of 2 clusters", "not started")
+	s.expect(s.onFleet("report"), exitDone, "Failure       PartialFailure: 0 of 2 clusters rotated", "not started")
 	s.expect(s.onFleet("report", "-o", "markdown"), exitDone, "## Failed", "| audit |")
 	rows := rowsOf(t, s.onFleet("report", "-o", "csv"))
 	if len(rows) != 1 || rows[0]["errorType"] != "PartialFailure" || rows[0]["clusterId"] != failing.ID || rows[0]["notStarted"] != "1" || rows[0]["runId"] == "" {
@@ -174,7 +174,7 @@ func TestAFleetCountsBusyClusters(t *testing.T) {
 	s.om.AddReplicaSet(testProject, "audit")
 	s.startWorker()
 	s.expect(s.starter("rotate", "--wait", "--require-approval", "--requested-by", "dana"), exitWaiting)
-	s.expect(s.fleet("--wait"), exitDone, "of 2 clusters 1 rotated, 1 busy")
+	s.expect(s.fleet("--wait"), exitDone, "1 of 2 clusters rotated, 1 busy")
 	if rows := rowsOf(t, s.onFleet("report", "--clusters", "-o", "csv")); len(rows) != 1 || rows[0]["cluster"] != "audit" {
 		t.Errorf("rows %v", rows)
 	}
@@ -192,7 +192,7 @@ func TestAFleetIsPausedResumedAndAborted(t *testing.T) {
 
 	s.expect(s.onFleet("resume", "--by", "erin"), exitFailed, "resume refused: the fleet's rotation is not paused")
 	paused := s.onFleet("pause", "--by", "erin", "--reason", "peak hour")
-	s.expect(paused, exitDone, "pause: done", "fleet "+s.connection+": paused: of 1 clusters 0 rotated", "paused by erin (peak hour)")
+	s.expect(paused, exitDone, "pause: done", "fleet "+s.connection+": paused: 0 of 1 clusters rotated", "paused by erin (peak hour)")
 	// A pause does not end the watching.
 	var watched answer
 	var watching sync.WaitGroup
@@ -250,7 +250,7 @@ func TestTheReportOfAFleetThatContinuesAsNew(t *testing.T) {
 	}
 	started := decoded[map[string]string](t, s.fleet("-o", "json", "--clusters-at-a-time", "3", "--concurrency", "2"))
 	s.startWorker()
-	s.expect(s.onFleet("watch"), exitDone, "of 13 clusters 13 rotated")
+	s.expect(s.onFleet("watch"), exitDone, "13 of 13 clusters rotated")
 	described, err := s.client.DescribeWorkflowExecution(t.Context(), s.fleetID(), "")
 	if err != nil || described.GetWorkflowExecutionInfo().GetExecution().GetRunId() == started["runId"] {
 		t.Fatalf("the fleet did not continue as new: %v, %v", described, err)
@@ -302,7 +302,7 @@ func TestAScheduleOfAFleet(t *testing.T) {
 		t.Errorf("last run %+v", record.LastRun)
 	}
 	named := []string{"--fleet", "--workflow-id", record.LastRun.WorkflowID}
-	s.expect(s.run(append([]string{"watch"}, named...)...), exitDone, "of 3 clusters 2 rotated, 1 busy", "Requested by  dana")
+	s.expect(s.run(append([]string{"watch"}, named...)...), exitDone, "2 of 3 clusters rotated, 1 busy", "Requested by  dana")
 	if rows := rowsOf(t, s.run(append([]string{"report", "--clusters", "-o", "csv"}, named...)...)); len(rows) != 2 {
 		t.Errorf("rows %v", rows)
 	}
@@ -322,7 +322,7 @@ func TestARunningFleetOfAScheduleOfTheWebUI(t *testing.T) {
 	s.create(id, workflows.RotateFleetType, map[string]any{"connection": s.connection, "projectIds": []string{testProject}, "rotation": map[string]any{"onFailure": "hold"}})
 	s.expect(s.run("schedule", "trigger", "--id", id), exitDone, "starter watch --fleet --workflow-id ")
 	record := s.listed(id, "the fleet at work", func(r scheduleRecord) bool {
-		return r.LastRun != nil && strings.Contains(r.LastRun.Outcome, "running: fleet "+s.connection+": rotating: of 1 clusters 0 rotated; waiting for 1 cluster in work")
+		return r.LastRun != nil && strings.Contains(r.LastRun.Outcome, "running: fleet "+s.connection+": rotating: 0 of 1 clusters rotated; waiting for 1 cluster in work")
 	})
 	s.expect(s.run("schedule", "trigger", "--id", id), exitFailed, "a run of schedule "+id+" is at work already", record.LastRun.WorkflowID)
 	s.expect(s.run("abort", "--fleet", "--workflow-id", record.LastRun.WorkflowID, "--by", "erin", "--reason", "enough"), exitDone, "abort: done")

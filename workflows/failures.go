@@ -54,6 +54,15 @@ func saysNotEncrypted(err error) bool {
 	return errors.As(err, &activityErr) && failureDetailsOf(err).SaysNotEncrypted(targetErrorOf(err).Type)
 }
 
+// left is the part of a sentence that names what a rotation leaves; empty if
+// there is nothing.
+func left(records []TargetRecord) string {
+	if names := unverified(records); names != "" {
+		return "; left: " + names
+	}
+	return ""
+}
+
 // unverified names the targets that a failed rotation leaves, and why.
 func unverified(records []TargetRecord) string {
 	var names []string

@@ -55,7 +55,7 @@ type FleetCounts struct {
 func (c FleetCounts) Ended() int { return c.Rotated + c.Planned + c.Busy + c.NotEncrypted + c.Failed }
 
 func (c FleetCounts) String() string {
-	text := fmt.Sprintf("of %d clusters %d rotated", c.Clusters, c.Rotated)
+	text := fmt.Sprintf("%d of %d clusters rotated", c.Rotated, c.Clusters)
 	for _, part := range []struct {
 		n    int
 		what string

@@ -221,7 +221,7 @@ func (r *rotation) end(ctx workflow.Context) (*RotateClusterResult, error) {
 		r.finish(ctx, OutcomeRotatedWithSkips)
 	default:
 		r.finish(ctx, OutcomePartial)
-		return nil, failure(activities.ErrorPartialFailure, r.records(), "%d of %d targets verified; left: %s", verified, all, unverified(r.result.Targets))
+		return nil, failure(activities.ErrorPartialFailure, r.records(), "%d of %d targets verified%s", verified, all, left(r.result.Targets))
 	}
 	return r.records(), nil
 }
@@ -231,8 +231,8 @@ func (r *rotation) abortedFailure(ctx workflow.Context) error {
 	if r.aborted == nil {
 		r.aborted = &ReasonRequest{By: canceler}
 	}
-	return failure(activities.ErrorAborted, r.records(), "aborted by %s: %s; %d of %d targets verified; left: %s",
-		r.aborted.By, orNoReason(r.aborted.Reason), r.count(StatusVerified), len(r.result.Targets), unverified(r.result.Targets))
+	return failure(activities.ErrorAborted, r.records(), "aborted by %s: %s; %d of %d targets verified%s",
+		r.aborted.By, orNoReason(r.aborted.Reason), r.count(StatusVerified), len(r.result.Targets), left(r.result.Targets))
 }
 
 // continueAsNew starts a fresh history, with every record and with what
