@@ -72,6 +72,7 @@ func figuresAgree(t *testing.T, r *rig) {
 		assert.LessOrEqual(t, w.Seconds.Median, w.Seconds.Max)
 	}
 	requireWay(&one.Keyturn, 2, 2)
+	requireWay(&one.KeyturnInStep, 2, 2)
 	requireWay(one.CurlParallel, 2, 2)
 	requireWay(one.CurlLoop, 1, 1)
 	assert.Equal(t, 3*tiny.targets, one.CurlLoop.Account.Challenges, "each curl pays its own")
@@ -99,7 +100,7 @@ func figuresAgree(t *testing.T, r *rig) {
 
 func secondPutIsAnError(t *testing.T, r *rig) {
 	var orders cluster
-	s, err := r.newSite(t.Context(), 0, 0, func(om *simulator.Server) { orders = addCluster(om, project, "orders", 3) })
+	s, err := r.newSite(t.Context(), 0, 0, 0, func(om *simulator.Server) { orders = addCluster(om, project, "orders", 3) })
 	require.NoError(t, err)
 	defer s.close()
 	_, _, err = s.curlLoop(t.Context(), orders)
@@ -151,7 +152,7 @@ func growthOfAFleet(t *testing.T, r *rig) {
 
 func moreWorkers(t *testing.T, r *rig) {
 	var small, big []cluster
-	s, err := r.newSite(t.Context(), time.Millisecond, 2, func(om *simulator.Server) {
+	s, err := r.newSite(t.Context(), time.Millisecond, 2, 0, func(om *simulator.Server) {
 		small = append(small, addCluster(om, project, "small", 1))
 		for i := range 3 {
 			big = append(big, addCluster(om, project, fmt.Sprintf("big%d", i), 3))
@@ -170,14 +171,14 @@ func moreWorkers(t *testing.T, r *rig) {
 
 func deadWorkerIsAnError(t *testing.T, r *rig) {
 	var orders cluster
-	s, err := r.newSite(t.Context(), 20*time.Second, 1, func(om *simulator.Server) { orders = addCluster(om, project, "orders", 2) })
+	s, err := r.newSite(t.Context(), 20*time.Second, 1, 0, func(om *simulator.Server) { orders = addCluster(om, project, "orders", 2) })
 	require.NoError(t, err)
 	defer s.close()
 	go func() {
 		_ = s.om.Await(t.Context(), func(l simulator.Ledger) bool { return len(l.Requests) > 0 })
 		s.workers[0].Kill()
 	}()
-	_, err = s.rotate(t.Context(), orders, 1)
+	_, err = s.rotate(t.Context(), orders, 1, 1)
 	require.ErrorContains(t, err, "the worker has ended")
 	assert.ErrorContains(t, s.explain(err), "worker 1 said last")
 	_ = r.temporal.TerminateWorkflow(t.Context(), orders.workflowID(), "", "the test has ended")
@@ -321,7 +322,8 @@ func sample(withCurl bool) comparisons {
 	c := benchCase{64, 200 * time.Millisecond, 8}
 	one := comparison{
 		Targets: 64, InFlight: 8, IdealSeconds: 4.8, measured: c,
-		Keyturn: wayOf(c, []float64{6, 6.4, 9.6}, account{KeyRequests: 192, OtherRequests: 2, PeakInFlight: 8}),
+		Keyturn:       wayOf(c, []float64{6, 6.4, 9.6}, account{KeyRequests: 192, OtherRequests: 2, PeakInFlight: 8}),
+		KeyturnInStep: wayOf(c, []float64{8}, account{KeyRequests: 192, OtherRequests: 2, PeakInFlight: 8}),
 	}
 	report := comparisons{Repeat: 3, Cases: []comparison{one}, Machine: machine{TemporalServer: "1.29.1 <&>"}}
 	if !withCurl {
@@ -337,6 +339,7 @@ func TestPictureIsWellFormedAndTrueToScale(t *testing.T) {
 	for _, withCurl := range []bool{true, false} {
 		widths := barWidths(t, sample(withCurl).picture())
 		assert.Equal(t, []string{"420"}, widths["keyturn"], "a share of 0.75 of 560 pixels")
+		assert.Equal(t, []string{"336"}, widths["instep"])
 		if withCurl {
 			assert.Equal(t, []string{"549"}, widths["parallel"])
 			assert.Equal(t, []string{"56"}, widths["loop"])
@@ -380,7 +383,7 @@ func TestTextHasTheRatiosFirstAndSaysWhatIsMissing(t *testing.T) {
 	assert.Contains(t, text, "8 of 8")
 	without := sample(false).text(false)
 	assert.Contains(t, without, "curl was not measured: this machine has no curl.")
-	assert.Regexp(t, `0\.75 \(0\.50-0\.80\) +- +- +4\.80 s +6\.40 s +- +-`, without)
+	assert.Regexp(t, `0\.75 \(0\.50-0\.80\) +0\.60 +- +- +4\.80 s +6\.40 s +8\.00 s +- +-`, without)
 }
 
 func TestMissingProgramsAreNamed(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"keyturn/workflows"
 )
 
 // requestsPerTarget is what an undisturbed target costs: GET, PUT, GET.
@@ -21,7 +23,7 @@ const (
 type benchCase struct {
 	targets  int
 	latency  time.Duration // of each request
-	inFlight int           // requests at a time: the rotation's concurrency
+	inFlight int           // requests at a time
 }
 
 // The cases that are measured unless -cases picks others. They end within three
@@ -30,6 +32,10 @@ const (
 	defaultCases = "16:100ms:4,64:20ms:8,64:200ms:8,128:50ms:16"
 	quickCases   = "16:50ms:4,64:20ms:8"
 )
+
+// concurrency is how many targets keyturn has in work: twice as many as there
+// may be requests in flight.
+func (c benchCase) concurrency() int { return min(2*c.inFlight, workflows.MaxConcurrency) }
 
 // ideal is how long the case takes where the requests are all there is.
 func (c benchCase) ideal() time.Duration {

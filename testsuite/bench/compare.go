@@ -40,9 +40,14 @@ type comparison struct {
 	InFlight       int     `json:"inFlight"`
 	IdealSeconds   float64 `json:"idealSeconds"`
 
+	// Keyturn has the worker's limit at InFlight, and twice as many targets in
+	// work: those that wait for Temporal keep no request from going out.
 	Keyturn way    `json:"keyturn"`
 	Costs   costs  `json:"costs"`
 	Phases  phases `json:"phases"`
+
+	// KeyturnInStep has no more than InFlight targets in work.
+	KeyturnInStep way `json:"keyturnInStep"`
 
 	// Nil where curl is missing.
 	CurlParallel *way `json:"curlParallel"`
@@ -55,7 +60,7 @@ type comparison struct {
 // slowest by far, and varies the least.
 func (r *rig) compare(ctx context.Context, c benchCase, repeat int, withCurl bool) (comparison, error) {
 	var small, orders cluster
-	s, err := r.newSite(ctx, c.latency, 1, func(om *simulator.Server) {
+	s, err := r.newSite(ctx, c.latency, 1, c.inFlight, func(om *simulator.Server) {
 		small = addCluster(om, project, "warmup", warmUpTargets)
 		orders = addCluster(om, project, "orders", c.targets)
 	})
@@ -87,13 +92,9 @@ func (s *site) measureKeyturn(ctx context.Context, to *comparison, small, orders
 	if err != nil {
 		return err
 	}
-	var rotations []rotation
-	for range repeat {
-		rotated, err := s.rotate(ctx, orders, to.InFlight)
-		if err != nil {
-			return err
-		}
-		rotations = append(rotations, rotated)
+	rotations, err := s.repeat(ctx, repeat, orders, to.measured.concurrency(), to.InFlight)
+	if err != nil {
+		return err
 	}
 	after, err := s.rig.readActions(ctx)
 	if err != nil {
@@ -105,8 +106,26 @@ func (s *site) measureKeyturn(ctx context.Context, to *comparison, small, orders
 	}
 	to.Keyturn = wayOf(to.measured, secondsOf(rotations), middle.account)
 	to.Costs = costsOf(rotations, after.since(before, repeat), to.Targets)
+	s.rig.tell("%s: keyturn with as many targets in work, %d times", to.measured, repeat)
+	inStep, err := s.repeat(ctx, repeat, orders, to.InFlight, to.InFlight)
+	if err != nil {
+		return err
+	}
+	to.KeyturnInStep = wayOf(to.measured, secondsOf(inStep), inStep[middleOf(secondsOf(inStep))].account)
 	to.Costs.PeakMemory = endAndWeigh(s.workers)
 	return nil
+}
+
+// repeat measures a rotation so many times.
+func (s *site) repeat(ctx context.Context, times int, c cluster, concurrency, inFlight int) (rotations []rotation, err error) {
+	for range times {
+		rotated, err := s.rotate(ctx, c, concurrency, inFlight)
+		if err != nil {
+			return nil, err
+		}
+		rotations = append(rotations, rotated)
+	}
+	return rotations, nil
 }
 
 func (s *site) measureCurl(ctx context.Context, to *comparison, small, orders cluster, repeat int) error {

@@ -143,7 +143,7 @@ func (r *rig) reportGrowth(ctx context.Context, loads []*load, s settings, stdou
 
 // grow measures one size.
 func (r *rig) grow(ctx context.Context, l *load, latency time.Duration) (row growthRow, err error) {
-	s, err := r.newSite(ctx, latency, 1, l.populate)
+	s, err := r.newSite(ctx, latency, 1, 0, l.populate)
 	if err != nil {
 		return row, err
 	}

@@ -36,11 +36,11 @@ func (c cluster) workflowID() string {
 }
 
 // start starts RotateCluster as any caller does.
-func (s *site) start(ctx context.Context, c cluster, inFlight int) (client.WorkflowRun, error) {
+func (s *site) start(ctx context.Context, c cluster, concurrency int) (client.WorkflowRun, error) {
 	return s.rig.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: c.workflowID(), TaskQueue: s.taskQueue, WorkflowExecutionErrorWhenAlreadyStarted: true,
 	}, workflows.RotateClusterType, workflows.RotateClusterInput{
-		ProjectID: c.projectID, ClusterID: c.id, Concurrency: inFlight, OnFailure: workflows.OnFailureStop, ExpectedTargets: len(c.targets),
+		ProjectID: c.projectID, ClusterID: c.id, Concurrency: concurrency, OnFailure: workflows.OnFailureStop, ExpectedTargets: len(c.targets),
 	})
 }
 
@@ -66,13 +66,13 @@ type rotation struct {
 
 // rotate measures a rotation as its caller sees it: from asking for it to having
 // its result, so listing and reading included. The records are compared with the
-// ledger.
-func (s *site) rotate(ctx context.Context, c cluster, inFlight int) (measured rotation, err error) {
+// ledger, and so are the requests in flight.
+func (s *site) rotate(ctx context.Context, c cluster, concurrency, inFlight int) (measured rotation, err error) {
 	ctx, stop := s.whileWorkersRun(ctx)
 	defer stop()
 	s.om.ResetLedger()
 	begun := time.Now()
-	started, err := s.start(ctx, c, inFlight)
+	started, err := s.start(ctx, c, concurrency)
 	if err != nil {
 		return measured, causeOf(ctx, err)
 	}
@@ -97,7 +97,7 @@ func (s *site) rotate(ctx context.Context, c cluster, inFlight int) (measured ro
 
 // warmUp does what a first rotation costs more: connections, digests, caches.
 func (s *site) warmUp(ctx context.Context, small cluster) error {
-	_, err := s.rotate(ctx, small, len(small.targets))
+	_, err := s.rotate(ctx, small, len(small.targets), len(small.targets))
 	return err
 }
 

@@ -116,10 +116,13 @@ type site struct {
 	om        *simulator.Server
 	taskQueue string
 	workers   []*programs.Child
+	// inFlight is each worker's OPS_MANAGER_MAX_IN_FLIGHT; 0 = no limit.
+	inFlight int
 }
 
-// newSite starts an Ops Manager with clusters, and workers. The caller closes it.
-func (r *rig) newSite(ctx context.Context, latency time.Duration, workers int, populate func(*simulator.Server)) (*site, error) {
+// newSite starts an Ops Manager with clusters, and workers that have so many
+// requests in flight at the most (0 = no limit). The caller closes it.
+func (r *rig) newSite(ctx context.Context, latency time.Duration, workers, inFlight int, populate func(*simulator.Server)) (*site, error) {
 	om := simulator.New(simulator.Options{Latency: latency})
 	server, err := simulator.Listen(om, "127.0.0.1:0", nil)
 	if err != nil {
@@ -128,7 +131,7 @@ func (r *rig) newSite(ctx context.Context, latency time.Duration, workers int, p
 	}
 	populate(server)
 	r.sites++
-	s := &site{rig: r, om: server, taskQueue: "bench-" + strconv.Itoa(r.sites)}
+	s := &site{rig: r, om: server, taskQueue: "bench-" + strconv.Itoa(r.sites), inFlight: inFlight}
 	if err := s.startWorkers(ctx, workers); err != nil {
 		s.close()
 		return nil, s.explain(err)
@@ -163,6 +166,7 @@ func (s *site) variables() []programs.Variable {
 		{Name: "OPS_MANAGER_URL", Value: s.om.URL},
 		{Name: "OPS_MANAGER_PUBLIC_KEY", Value: simulator.DefaultPublicKey},
 		{Name: "OPS_MANAGER_PRIVATE_KEY", Value: simulator.DefaultPrivateKey},
+		{Name: "OPS_MANAGER_MAX_IN_FLIGHT", Value: strconv.Itoa(s.inFlight)},
 		{Name: "KEYTURN_TASK_QUEUE", Value: s.taskQueue},
 	}
 }

@@ -24,14 +24,14 @@ const (
 )
 
 // The styles of the ways; the texts of the legend are those of the bars.
-var barClasses = []string{"keyturn", "parallel", "loop"}
+var barClasses = []string{"keyturn", "instep", "parallel", "loop"}
 
 // pictureStyle suits a light and a dark page: the picture brings its own
 // background.
 const pictureStyle = `
-  svg { --paper: #ffffff; --edge: #d5dae1; --ink: #1c232c; --faint: #5d6875; --grid: #e6e9ee; --keyturn: #1f6feb; --parallel: #7d8a99; --loop: #b9c1cb; }
+  svg { --paper: #ffffff; --edge: #d5dae1; --ink: #1c232c; --faint: #5d6875; --grid: #e6e9ee; --keyturn: #1f6feb; --instep: #79b0f7; --parallel: #7d8a99; --loop: #b9c1cb; }
   @media (prefers-color-scheme: dark) {
-    svg { --paper: #161b22; --edge: #30363d; --ink: #e6edf3; --faint: #9aa5b1; --grid: #2a313a; --keyturn: #58a6ff; --parallel: #8b98a6; --loop: #55606c; }
+    svg { --paper: #161b22; --edge: #30363d; --ink: #e6edf3; --faint: #9aa5b1; --grid: #2a313a; --keyturn: #58a6ff; --instep: #2f6cb5; --parallel: #8b98a6; --loop: #55606c; }
   }
   text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; font-size: 13px; fill: #1c232c; fill: var(--ink); }
   .paper { fill: #ffffff; fill: var(--paper); stroke: #d5dae1; stroke: var(--edge); }
@@ -44,6 +44,7 @@ const pictureStyle = `
   .range { stroke: #1c232c; stroke: var(--ink); stroke-width: 1.5; }
   .value { paint-order: stroke; stroke: #ffffff; stroke: var(--paper); stroke-width: 4px; stroke-linejoin: round; }
   .keyturn { fill: #1f6feb; fill: var(--keyturn); }
+  .instep { fill: #79b0f7; fill: var(--instep); }
   .parallel { fill: #7d8a99; fill: var(--parallel); }
   .loop { fill: #b9c1cb; fill: var(--loop); }
 `
@@ -142,7 +143,7 @@ func (d *drawing) head(c comparisons) {
 			words := legend[i]
 			d.printf(`<rect class="%s" x="%d" y="78" width="12" height="12" rx="2"/>`, barClasses[i], x)
 			d.text("small", x+18, 89, "start", words)
-			x += 40 + 7*len(words)
+			x += 34 + 6*len(words)
 		}
 	}
 	d.y = headHeight
@@ -150,7 +151,8 @@ func (d *drawing) head(c comparisons) {
 
 var legend = []string{
 	"keyturn, on a real Temporal server",
-	"curl in parallel, as many loops at a time",
+	"with as many targets in work",
+	"curl, as many loops at a time",
 	"curl loop, as documented",
 }
 

@@ -71,7 +71,7 @@ func (r *rig) runWorkers(ctx context.Context, s settings, stdout io.Writer) (err
 func (r *rig) share(ctx context.Context, workers int, s settings) (row workersRow, err error) {
 	r.tell("%d workers, %d times", workers, s.repeat)
 	var small, big []cluster
-	at, err := r.newSite(ctx, s.latency, workers, func(om *simulator.Server) {
+	at, err := r.newSite(ctx, s.latency, workers, 0, func(om *simulator.Server) {
 		for i := range warmUpsPerWorker * workers {
 			small = append(small, addCluster(om, project, fmt.Sprintf("warmup%d", i), warmUpTargets))
 		}
