@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.temporal.io/sdk/client"
 	sdkworker "go.temporal.io/sdk/worker"
 
 	"keyturn/activities"
@@ -31,11 +30,6 @@ func fleetOf(s stage.Stage, projects ...string) workflows.RotateFleetInput {
 		},
 		Change: cluster.Change,
 	}
-}
-
-func fleetResult(s stage.Stage, run client.WorkflowRun) (result workflows.RotateFleetResult, err error) {
-	s.Helper()
-	return result, run.Get(s.Context(), &result)
 }
 
 // requireOnePutEach checks that every target of the simulated Ops Manager but
@@ -87,7 +81,7 @@ func TestRotatesAFleet(t *testing.T) {
 	input := fleetOf(s, other.ID)
 	input.ClusterNames = "^(orders|audit|plain|none|busy)$"
 	run := s.StartFleet(input)
-	result, err := fleetResult(s, run)
+	result, err := s.FleetResult(run)
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeRotated, result.Outcome)
 	assert.Equal(t, workflows.FleetCounts{Clusters: 7, Rotated: 4, Busy: 1, NotEncrypted: 2}, result.Counts)
@@ -116,7 +110,7 @@ func TestAFleetOfAllProjects(t *testing.T) {
 	input.ProjectIDs = nil
 	input.Rotation.DryRun = true
 	run := s.StartFleet(input)
-	result, err := fleetResult(s, run)
+	result, err := s.FleetResult(run)
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomePlanned, result.Outcome)
 	assert.Equal(t, workflows.FleetCounts{Clusters: 3, Planned: 3}, result.Counts)
@@ -140,7 +134,7 @@ func TestAFleetStopsAfterTooManyFailures(t *testing.T) {
 	s.StartWorker()
 	input := fleetOf(s)
 	input.ClustersAtATime, input.MaxFailedClusters = 1, 1
-	_, err := fleetResult(s, s.StartFleet(input))
+	_, err := s.FleetResult(s.StartFleet(input))
 	failed := stage.RequireFailure(t, err, activities.ErrorPartialFailure)
 	assert.Contains(t, failed.Message(), "set-1 (PartialFailure), set-3 (PartialFailure)")
 	result, found := workflows.FleetResultOf(err)
@@ -162,7 +156,7 @@ func TestAFleetThatCantBeListed(t *testing.T) {
 	s.OM.AddReplicaSet(s.Project, "audit")
 	s.StartWorker()
 	unknown := "ffffffffffffffffffffffff"
-	_, err := fleetResult(s, s.StartFleet(fleetOf(s, unknown)))
+	_, err := s.FleetResult(s.StartFleet(fleetOf(s, unknown)))
 	failed := stage.RequireFailure(t, err, activities.ErrorNotFound)
 	assert.Contains(t, failed.Message(), unknown)
 	assert.Empty(t, s.OM.Ledger().Rotations)
@@ -208,7 +202,7 @@ func TestAFleetIsPausedResumedAndAborted(t *testing.T) {
 
 	_, err = s.UpdateFleet(id, workflows.AbortUpdate, workflows.ReasonRequest{By: "lee", Reason: "enough"})
 	require.NoError(t, err)
-	_, err = fleetResult(s, run)
+	_, err = s.FleetResult(run)
 	failed := stage.RequireFailure(t, err, activities.ErrorAborted)
 	assert.Contains(t, failed.Message(), "aborted by lee: enough")
 	result, found := workflows.FleetResultOf(err)
@@ -216,6 +210,7 @@ func TestAFleetIsPausedResumedAndAborted(t *testing.T) {
 	assert.Equal(t, workflows.OutcomePartial, result.Outcome)
 	assert.Positive(t, result.Counts.NotStarted)
 	assert.Equal(t, activities.ErrorAborted, result.Failures[0].Error.Type)
+	s.KeepAs(s.Temporal.GetWorkflow(t.Context(), cluster, ""), "-cluster")
 	aborted := s.Progress(cluster)
 	assert.Equal(t, workflows.PhaseDone, aborted.Phase)
 	s.RequireTrue(aborted.Targets)
@@ -229,7 +224,7 @@ func TestCancelingAFleetAbortsIt(t *testing.T) {
 	run := s.StartFleet(fleetOf(s))
 	s.AwaitFleet(run.GetID(), func(p workflows.FleetProgress) bool { return len(p.InWork) == 1 })
 	require.NoError(t, s.Temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
-	_, err := fleetResult(s, run)
+	_, err := s.FleetResult(run)
 	stage.RequireFailure(t, err, activities.ErrorAborted)
 	result, found := workflows.FleetResultOf(err)
 	require.True(t, found)
@@ -272,8 +267,9 @@ func TestAFleetContinuesAsNew(t *testing.T) {
 	heldID := workflows.RotateClusterID(workflows.DefaultConnection, s.Project, held.ID)
 	_, err = s.Update(heldID, workflows.SkipUpdate, workflows.SkipRequest{By: "lee", Targets: []string{"held"}, Reason: "retired"})
 	require.NoError(t, err)
-	result, err := fleetResult(s, run)
+	result, err := s.FleetResult(run)
 	require.NoError(t, err)
+	s.KeepAs(s.Temporal.GetWorkflow(t.Context(), heldID, ""), "-reporting")
 	assert.NotEqual(t, first, run.GetRunID(), "it must have been continued as new")
 	assert.Equal(t, workflows.OutcomeRotatedWithSkips, result.Outcome)
 	assert.Equal(t, workflows.FleetCounts{Clusters: others + 1, Rotated: others + 1}, result.Counts)
@@ -334,7 +330,7 @@ func TestTheWorkersLimitsHoldOnTheWire(t *testing.T) {
 	input := fleetOf(s)
 	input.ClustersAtATime, input.Rotation.Concurrency = 8, 8
 	input.Rotation.RetryTimeout = workflows.Duration(time.Minute)
-	result, err := fleetResult(s, s.StartFleet(input))
+	result, err := s.FleetResult(s.StartFleet(input))
 	require.NoError(t, err)
 	assert.Equal(t, 8, result.Counts.Rotated)
 	requireOnePutEach(s)
@@ -367,7 +363,7 @@ func TestTheQueuesLimitHoldsOverAllWorkers(t *testing.T) {
 	}
 	input := fleetOf(s)
 	input.ClustersAtATime = 30
-	result, err := fleetResult(s, s.StartFleet(input))
+	result, err := s.FleetResult(s.StartFleet(input))
 	require.NoError(t, err)
 	assert.Equal(t, 30, result.Counts.Rotated)
 	most := s.OM.Ledger().MaxPer(time.Second)

@@ -53,8 +53,8 @@ func TestAFleetInTrouble(t *testing.T) {
 		}
 		worker = startProcess(s)
 	}
-	var result workflows.RotateFleetResult
-	require.NoError(t, run.Get(t.Context(), &result))
+	result, err := s.FleetResult(run)
+	require.NoError(t, err)
 	assert.Equal(t, workflows.FleetCounts{Clusters: 24, Rotated: 24}, result.Counts)
 	assert.Equal(t, targets, result.TargetsVerified)
 	assert.NotEqual(t, first, run.GetRunID(), "it must have been continued as new")

@@ -30,6 +30,12 @@ var (
 // for.
 func (s Stage) keep(run client.WorkflowRun) {
 	s.Helper()
+	s.KeepAs(run, "")
+}
+
+// KeepAs is keep for a further history of the test's, with a name of its own.
+func (s Stage) KeepAs(run client.WorkflowRun, suffix string) {
+	s.Helper()
 	if *histories == "" || s.Unrecorded {
 		return
 	}
@@ -38,6 +44,6 @@ func (s Stage) keep(run client.WorkflowRun) {
 	data = identity.ReplaceAll(data, []byte(`"identity": "keyturn"`))
 	data = stickyQueue.ReplaceAll(data, []byte(`"name": "keyturn:sticky"`))
 	require.NoError(s, os.MkdirAll(*histories, 0o755))
-	name := strings.ReplaceAll(strings.TrimPrefix(s.Name(), "Test"), "/", "-")
+	name := strings.ReplaceAll(strings.TrimPrefix(s.Name(), "Test"), "/", "-") + suffix
 	require.NoError(s, os.WriteFile(filepath.Join(*histories, name+".json"), data, 0o644))
 }

@@ -155,6 +155,16 @@ func (s Stage) Result(run client.WorkflowRun) (result workflows.RotateClusterRes
 	return result, err
 }
 
+// FleetResult is Result of a fleet.
+func (s Stage) FleetResult(run client.WorkflowRun) (result workflows.RotateFleetResult, err error) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.Context(), s.Patience)
+	defer cancel()
+	err = run.Get(ctx, &result)
+	s.keep(run)
+	return result, err
+}
+
 // RequireRotated waits for the end of a rotation and compares its records with
 // the simulator's ledger.
 func (s Stage) RequireRotated(run client.WorkflowRun, targets int) workflows.RotateClusterResult {
