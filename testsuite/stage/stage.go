@@ -146,17 +146,18 @@ func (s Stage) logState(id string) {
 }
 
 // Result waits for the end of a rotation.
-func (s Stage) Result(run client.WorkflowRun) (result workflows.RotateClusterResult, err error) {
+func (s Stage) Result(run client.WorkflowRun) (workflows.RotateClusterResult, error) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.Context(), s.Patience)
-	defer cancel()
-	err = run.Get(ctx, &result)
-	s.keep(run)
-	return result, err
+	return resultOf[workflows.RotateClusterResult](s, run)
 }
 
 // FleetResult is Result of a fleet.
-func (s Stage) FleetResult(run client.WorkflowRun) (result workflows.RotateFleetResult, err error) {
+func (s Stage) FleetResult(run client.WorkflowRun) (workflows.RotateFleetResult, error) {
+	s.Helper()
+	return resultOf[workflows.RotateFleetResult](s, run)
+}
+
+func resultOf[R any](s Stage, run client.WorkflowRun) (result R, err error) {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.Context(), s.Patience)
 	defer cancel()
