@@ -283,3 +283,80 @@ func TestDurationsAreStrings(t *testing.T) {
 		assert.Error(t, json.Unmarshal([]byte(bad), &d), bad)
 	}
 }
+
+// The list of a fleet can be continued at any time: what has come or gone in
+// between neither repeats a cluster nor loses one.
+func TestClustersAreListedInPieces(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{MaxItemsPerPage: 3})
+	projects := []string{"65a1f0c2d3e4b5a697880002", "65a1f0c2d3e4b5a697880001"}
+	var want []string
+	for _, id := range projects {
+		om.AddProject(simulator.Project{ID: id})
+		want = append(want, om.AddShardedCluster(id, "orders", 2).ID, om.AddReplicaSet(id, "orders").ID, om.AddReplicaSet(id, "audit").ID)
+		om.AddReplicaSet(id, "left-out")
+		om.AddCluster(simulator.Cluster{ProjectID: id, ClusterName: "orders", TypeName: "QUANTUM_SET"})
+	}
+	input := activities.ListClustersInput{
+		Scope: activities.Scope{Connection: "default", RetryTimeout: activities.Duration(time.Minute)}, ClusterNames: "^(orders|audit)$", Limit: 3, Count: true,
+	}
+	var found []string
+	for {
+		listed, err := run[activities.ListClustersResult](t, om, activities.ListClustersName, input)
+		require.NoError(t, err)
+		if input.Count {
+			assert.Equal(t, 8, listed.Total, "and those of unknown types, which fail loudly")
+		}
+		for _, c := range listed.Clusters {
+			found = append(found, c.ClusterID)
+			assert.Regexp(t, "^(orders|audit)$", c.ClusterName)
+		}
+		if !listed.More {
+			break
+		}
+		require.Len(t, listed.Clusters, 3)
+		input.After, input.Count = &listed.Clusters[2], false
+		om.AddProject(simulator.Project{ID: "65a1f0c2d3e4b5a697880000"}) // before all others
+	}
+	assert.Len(t, found, 8)
+	assert.Subset(t, found, want)
+
+	input.ProjectIDs, input.After = []string{"65a1f0c2d3e4b5a69788ffff"}, nil
+	_, err := run[activities.ListClustersResult](t, om, activities.ListClustersName, input)
+	requireType(t, err, activities.ErrorNotFound, false)
+	input.ProjectIDs, input.ClusterNames = nil, "("
+	_, err = run[activities.ListClustersResult](t, om, activities.ListClustersName, input)
+	requireType(t, err, activities.ErrorInvalidInput, false)
+}
+
+func TestAnInterruptedListingGoesOn(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	om.AddReplicaSet(project, "audit")
+	om.Inject(simulator.ProxyError(http.MethodGet, "", http.StatusServiceUnavailable, simulator.ApplyNo).On(simulator.KindClusters))
+	listed, err := run[activities.ListClustersResult](t, om, activities.ListClustersName, activities.ListClustersInput{Scope: scope(), Limit: 10})
+	require.NoError(t, err)
+	assert.Len(t, listed.Clusters, 1)
+}
+
+// Whether any target has a key tells a cluster that is not encrypted from one
+// that is broken.
+func TestATargetWithoutAKeyIsToldFromAClusterWithoutAny(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 2)
+	om.Inject(simulator.KeyNull(cluster.ShardIDs[1]).Always())
+	for _, without := range []int{1, 3} {
+		keys := 3 - without
+		if keys == 0 {
+			om.Inject(simulator.KeyNotFound(cluster.ShardIDs[0]).Always())
+			om.Inject(simulator.KeyNull(cluster.ConfigID).Always())
+		}
+		_, err := run[activities.ReadKeysResult](t, om, activities.ReadKeysName, activities.ReadKeysInput{Scope: scope(), ClusterIDs: cluster.TargetIDs(), Concurrency: 2})
+		var appErr *temporal.ApplicationError
+		require.ErrorAs(t, err, &appErr)
+		assert.True(t, appErr.NonRetryable())
+		assert.Contains(t, appErr.Message(), fmt.Sprintf("(%d of 3 targets have no key)", without))
+		var details activities.FailureDetails
+		require.NoError(t, appErr.Details(&details))
+		assert.Equal(t, keys, details.KeysRead)
+		assert.Equal(t, keys == 0, details.SaysNotEncrypted(appErr.Type()))
+	}
+}

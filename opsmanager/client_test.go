@@ -558,3 +558,30 @@ func TestStaleNonceToldLate(t *testing.T) {
 	_, err := newClient(t, config).EncryptionKey(t.Context(), project, set.ID)
 	requireError(t, err, opsmanager.Unavailable)
 }
+
+// Projects come with a secret of each, which is neither kept nor quoted.
+func TestProjectsAreListedByTheirIDsOnly(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{MaxItemsPerPage: 2})
+	var want []string
+	for i := range 5 {
+		id := fmt.Sprintf("65a1f0c2d3e4b5a69788000%d", i)
+		om.AddProject(simulator.Project{ID: id})
+		want = append(want, id)
+	}
+	client := newClient(t, configFor(om))
+	ids, err := client.Projects(t.Context())
+	require.NoError(t, err)
+	assert.Subset(t, ids, want)
+
+	for _, body := range []string{
+		`[{"agentApiKey": "` + simulator.PlantedSecret + `"}]`,
+		`{"results": "` + simulator.PlantedSecret + `"}`,
+		`{"results": [{"id": "` + simulator.PlantedSecret + `"}]}`,
+		`{"results": [{"id": 5, "agentApiKey": "` + simulator.PlantedSecret + `"}]`,
+	} {
+		om.Inject(simulator.Fault{Method: http.MethodGet, Status: http.StatusOK, Body: body, ContentType: "application/json"})
+		_, err := client.Projects(t.Context())
+		unexpected := requireError(t, err, opsmanager.UnexpectedResponse)
+		assert.NotContains(t, unexpected.Error(), simulator.PlantedSecret[:8])
+	}
+}

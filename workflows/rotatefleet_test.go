@@ -90,3 +90,31 @@ func TestCarriedStateOfAFleetIsNoInput(t *testing.T) {
 	_, err := rotateFleet(environment.New(t, om), workflows.RotateFleetInput{}, map[string]any{})
 	requireFailure(t, err, activities.ErrorInvalidInput)
 }
+
+// Signals may overtake each other: the newest word of the fleet counts, and one
+// that is meant for another rotation of the cluster does not.
+func TestTheFleetsNewestWordCounts(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	input := environment.Input(set.ID)
+	input.RequireApproval = true
+	env := environment.New(t, om)
+	order := func(revision int, paused bool, firstRun string) map[string]any {
+		o := map[string]any{"fleetId": "rotate-fleet:default", "firstRunId": firstRun, "revision": revision}
+		if paused {
+			o["paused"] = workflows.ReasonRequest{By: "lee"}
+		}
+		return o
+	}
+	env.OnSignalExternalWorkflow(mock.Anything, "rotate-fleet:default", "", "rotation-ended", mock.Anything).Return(nil)
+	env.When(environment.InPhase(workflows.PhaseAwaitingApproval), func(workflows.Progress) {
+		const run = "default-test-run-id"
+		env.SignalWorkflow("fleet", order(2, false, run))
+		env.SignalWorkflow("fleet", order(1, true, run))
+		env.SignalWorkflow("fleet", order(3, true, "another-run"))
+		env.Command(workflows.ApproveUpdate, workflows.ApproveRequest{By: "erin"})
+	})
+	result, err := env.Rotate(input)
+	require.NoError(t, err, "paused by an old word, it would never end")
+	requireTrue(t, om, result.Targets)
+}

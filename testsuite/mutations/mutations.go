@@ -15,6 +15,7 @@ var (
 	workflowTests = []string{"./workflows"}
 	replayTests   = []string{"./testsuite/replay"}
 	serverTests   = []string{"./testsuite/endtoend"}
+	fleetTests    = []string{"./testsuite/endtoend", "-run", "Fleet"}
 	settingsTests = []string{"./worker"}
 	monitorTests  = []string{"./worker", "-run", "Readiness|Ledger|Silence"}
 )
@@ -28,8 +29,10 @@ var mutations = []mutation{
 	{"no compare before a repeated PUT", "activities/rotatekey.go",
 		`case err == nil && key != in.PreviousKeyUUID:`, `case err == nil && key == "":`, activityTests},
 	{"PUT twice", "activities/rotatekey.go",
-		"\terr := at.client.RotateEncryptionKey(ctx, in.ProjectID, in.ClusterID, at.lease())\n",
-		"\t_ = at.client.RotateEncryptionKey(ctx, in.ProjectID, in.ClusterID, at.lease())\n\terr := at.client.RotateEncryptionKey(ctx, in.ProjectID, in.ClusterID, at.lease())\n", workflowTests},
+		"\t\terr := at.client.RotateEncryptionKey(ctx, in.ProjectID, in.ClusterID, lease)\n",
+		"\t\t_ = at.client.RotateEncryptionKey(ctx, in.ProjectID, in.ClusterID, lease)\n\t\terr := at.client.RotateEncryptionKey(ctx, in.ProjectID, in.ClusterID, lease)\n", workflowTests},
+	{"another PUT after a 429, without a look", "activities/rotatekey.go",
+		`changed, err := at.settle(ctx, in, 0)`, `changed, err := false, error(nil)`, activityTests},
 	{"an unknown outcome is taken for a refusal", "opsmanager/errors.go",
 		`OutcomeUnknown: r.method == http.MethodPut && mayHaveApplied(a.status),`, `OutcomeUnknown: false,`, activityTests},
 	{"a lost answer is taken for a request that was not sent", "opsmanager/errors.go",
@@ -49,15 +52,15 @@ var mutations = []mutation{
 		`t.Ambiguous = t.Ambiguous || rotated.Ambiguous`, `_ = rotated.Ambiguous`, workflowTests},
 	// Nothing lost
 	{"records are not carried over", "workflows/rotate.go",
-		`carriedState{Result: *r.records(), Steering: r.steering}`, `carriedState{Steering: r.steering}`, workflowTests},
+		`carried := carriedState{Result: *r.records(), Targets: targets,`, `carried := carriedState{Result: *r.records(), Targets: targets[:0],`, workflowTests},
 	{"a failure without its records", "workflows/failures.go",
 		`if records != nil {`, `if records != nil && errorType == "" {`, workflowTests},
 	{"work is dropped at a cancellation", "workflows/rotate.go",
 		`ctx, cancel := workflow.NewDisconnectedContext(ctx)`, `ctx, cancel := workflow.WithCancel(ctx)`, workflowTests},
 	{"completed targets are rotated again", "workflows/rotatecluster.go",
 		`if record.Status == StatusVerified {`, `if record.Status == "never" {`, workflowTests},
-	{"a list's further pages are left out", "opsmanager/clusters.go",
-		`if list.isLast(len(clusters)) || len(clusters) == before {`, `if len(clusters) > 0 || len(clusters) == before {`, clientTests},
+	{"a list's further pages are left out", "opsmanager/list.go",
+		`if p.isLast(len(items)) || len(items) == before {`, `if len(items) > 0 || len(items) == before {`, clientTests},
 	{"a shorter list than expected is taken", "workflows/rotatecluster.go",
 		`expected != 0 && expected != len(listed.Targets)`, `expected < 0`, workflowTests},
 	{"any topology is taken", "activities/listtargets.go",
@@ -73,7 +76,24 @@ var mutations = []mutation{
 		`return r.input.OnFailure != OnFailureContinue && r.count(StatusFailed) > 0`, `return r.input.OnFailure == OnFailureStop && r.count(StatusFailed) > 0`, workflowTests},
 	{"a plan rotates", "workflows/rotatecluster.go",
 		`if r.input.DryRun {`, `if r.input.DryRun && r.phase == "" {`, workflowTests},
+	// Fleets
+	{"rotations in work are forgotten when a fleet continues as new", "workflows/fleetreports.go",
+		`if r.fleetID == "" {`, `if r.fleetID != "never" {`, fleetTests},
+	{"an old word of the fleet overrules a newer one", "workflows/fleetreports.go",
+		`if order.Revision > r.steering.FleetRevision {`, `if order.Revision > 0 {`, workflowTests},
+	{"a word that is meant for another rotation is obeyed", "workflows/fleetreports.go",
+		`if order.FirstRunID != info.FirstRunID {`, `if order.FirstRunID == "never" {`, workflowTests},
+	{"a fleet goes on whatever fails", "workflows/rotatefleet.go",
+		`f.result.Counts.Failed > f.input.MaxFailedClusters`, `f.result.Counts.Failed < 0`, fleetTests},
+	{"a cluster without encryption counts as failed", "activities/errors.go",
+		`return d.KeysRead == 0 &&`, `return d.KeysRead < 0 &&`, fleetTests},
+	{"a fleet's rotations go first", "workflows/rotatefleet.go",
+		`fleetPriority = 4`, `fleetPriority = 1`, fleetTests},
+	{"a project's answer is quoted", "opsmanager/projects.go",
+		`r.secret = true`, `r.secret = false`, clientTests},
 	// Patience
+	{"a 429 slows nothing down", "opsmanager/limits.go",
+		`l.quietUntil(now.Add(l.slowdown))`, `l.quietUntil(now)`, clientTests},
 	{"Retry-After ignored", "opsmanager/errors.go",
 		`return min(max(wait, 0), maxRetryAfter)`, `return min(max(wait, 0), 0)`, clientTests},
 	{"Retry-After cut short", "activities/attempt.go",
