@@ -167,10 +167,14 @@ func (f *fleet) endedEarly(ctx workflow.Context, err error) error {
 // listAll counts the whole fleet, and begins its list.
 func (f *fleet) listAll(ctx workflow.Context) error {
 	listed, err := f.list(ctx, true)
-	if err == nil {
-		f.result.Counts.Clusters = listed.Total
+	switch {
+	case err != nil:
+		return err
+	case listed.Total == 0 && f.input.ClusterNames != "":
+		return failure(activities.ErrorUnexpectedTopology, nil, "clusterNames: no cluster's display name matches %q; nothing was rotated", f.input.ClusterNames)
 	}
-	return err
+	f.result.Counts.Clusters = listed.Total
+	return nil
 }
 
 // list gets the next clusters.

@@ -118,3 +118,14 @@ func TestTheFleetsNewestWordCounts(t *testing.T) {
 	require.NoError(t, err, "paused by an old word, it would never end")
 	requireTrue(t, om, result.Targets)
 }
+
+// A pattern that fits nothing is a mistake; a project without clusters is none.
+func TestAFleetOfNothing(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	om.AddProject(simulator.Project{ID: project})
+	result, err := rotateFleet(environment.New(t, om), workflows.RotateFleetInput{})
+	require.NoError(t, err)
+	assert.Equal(t, workflows.FleetCounts{}, result.Counts)
+	_, err = rotateFleet(environment.New(t, om), workflows.RotateFleetInput{ClusterNames: "^odrers"})
+	requireFailure(t, err, activities.ErrorUnexpectedTopology)
+}
