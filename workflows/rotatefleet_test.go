@@ -108,7 +108,7 @@ func TestTheFleetsNewestWordCounts(t *testing.T) {
 	}
 	env.OnSignalExternalWorkflow(mock.Anything, "rotate-fleet:default", "", "rotation-ended", mock.Anything).Return(nil)
 	env.When(environment.InPhase(workflows.PhaseAwaitingApproval), func(workflows.Progress) {
-		const run = "default-test-run-id"
+		const run = "" // the test environment has no other
 		env.SignalWorkflow("fleet", order(2, false, run))
 		env.SignalWorkflow("fleet", order(1, true, run))
 		env.SignalWorkflow("fleet", order(3, true, "another-run"))
