@@ -95,7 +95,10 @@ func (f *fleet) tell(ctx workflow.Context, w *clusterInWork, report bool) bool {
 		FleetID: workflow.GetInfo(ctx).WorkflowExecution.ID, FirstRunID: w.RunID, Report: report,
 		Revision: f.revision, Paused: f.paused, Aborted: f.aborted,
 	}
-	return workflow.SignalExternalWorkflow(ctx, w.WorkflowID, "", fleetSignal, order).Get(ctx, nil) == nil
+	f.telling++ // a run that ends before Temporal has sent it would take it back
+	err := workflow.SignalExternalWorkflow(ctx, w.WorkflowID, "", fleetSignal, order).Get(ctx, nil)
+	f.telling--
+	return err == nil
 }
 
 // tellAll tells all rotations in work that the state of the whole has changed,
@@ -103,7 +106,10 @@ func (f *fleet) tell(ctx workflow.Context, w *clusterInWork, report bool) bool {
 func (f *fleet) tellAll() {
 	f.revision++
 	for _, w := range f.inWork {
-		workflow.Go(f.detached, func(ctx workflow.Context) { f.tell(ctx, w, false) })
+		workflow.Go(f.detached, func(ctx workflow.Context) {
+			f.tell(ctx, w, false)
+			f.changed(ctx)
+		})
 	}
 }
 

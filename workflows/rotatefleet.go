@@ -94,6 +94,7 @@ type fleet struct {
 	// revision: see carriedFleet.
 	revision  int
 	starting  int
+	telling   int
 	listing   bool
 	listError error
 	// detached goes on after a cancellation of the workflow.
@@ -229,7 +230,7 @@ func (f *fleet) rotate(ctx workflow.Context) (*RotateFleetResult, error) {
 		switch {
 		case f.isOver():
 			return f.end(ctx)
-		case f.draining && f.starting == 0 && !f.listing && workflow.AllHandlersFinished(ctx):
+		case f.draining && f.isSettled(ctx):
 			if f.askForReports(ctx); f.changes == seen {
 				return nil, f.continueAsNew(ctx)
 			}
@@ -239,6 +240,11 @@ func (f *fleet) rotate(ctx workflow.Context) (*RotateFleetResult, error) {
 			return nil, err
 		}
 	}
+}
+
+// isSettled tells that nothing is under way but the clusters in work.
+func (f *fleet) isSettled(ctx workflow.Context) bool {
+	return f.starting == 0 && f.telling == 0 && !f.listing && workflow.AllHandlersFinished(ctx)
 }
 
 func (f *fleet) isLong(ctx workflow.Context) bool {
@@ -303,6 +309,7 @@ func (f *fleet) rotateCluster(ctx workflow.Context, w *clusterInWork) {
 	f.changed(ctx)
 	if f.revision > 0 {
 		f.tell(ctx, w, false)
+		f.changed(ctx)
 	}
 	var result RotateClusterResult
 	err = child.Get(ctx, &result)
