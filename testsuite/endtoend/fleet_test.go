@@ -305,7 +305,7 @@ func TestAFleetDoesNotStarveARotationOfItsOwn(t *testing.T) {
 	after := s.OM.Ledger()
 	meanwhile := len(after.Requests) - len(before.Requests)
 	t.Logf("%d requests of the fleet while the single rotation was done, by %d slots", meanwhile, slots)
-	assert.Less(t, meanwhile, 100)
+	assert.Less(t, meanwhile, clusters*shards, "a third of all that the fleet has to do")
 	p := s.FleetProgress(fleet.GetID())
 	assert.Equal(t, workflows.PhaseRotating, p.Phase)
 }
