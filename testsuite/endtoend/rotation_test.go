@@ -116,18 +116,23 @@ func TestInputThatDoesNotFit(t *testing.T) {
 
 // The same cluster, started twice at once under different ids, is rotated once.
 func TestOneRotationForEachCluster(t *testing.T) {
-	s := stage.New(t, simulator.Options{Latency: 100 * time.Millisecond})
+	s := stage.New(t, simulator.Options{})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 3)
+	s.Detain(cluster.ConfigID)
 	s.StartWorker()
 	lock := workflows.RotateClusterID("default", s.Project, cluster.ID)
-	first, second := s.StartAs("first-"+s.Project, s.Input(cluster.ID)), s.StartAs("second-"+s.Project, s.Input(cluster.ID))
-	_, firstErr := s.Result(first)
-	_, secondErr := s.Result(second)
-	if firstErr != nil {
-		firstErr, secondErr = secondErr, firstErr
+	input := s.Input(cluster.ID)
+	input.RetryTimeout = workflows.Duration(s.Patience)
+	ended := make(chan error)
+	for _, id := range []string{"first-" + s.Project, "second-" + s.Project} {
+		go func() {
+			_, err := s.Result(s.StartAs(id, input))
+			ended <- err
+		}()
 	}
-	require.NoError(t, firstErr, "one of them rotates")
-	assert.Contains(t, stage.RequireFailure(t, secondErr, activities.ErrorClusterBusy).Message(), lock)
+	assert.Contains(t, stage.RequireFailure(t, <-ended, activities.ErrorClusterBusy).Message(), lock)
+	s.OM.ClearFaults()
+	require.NoError(t, <-ended, "one of them rotates")
 	assert.Len(t, s.OM.Ledger().Rotations, 4)
 }
 
@@ -167,39 +172,58 @@ func TestSteeredByTheCommandLine(t *testing.T) {
 }
 
 func TestCancellationKeepsTheRecords(t *testing.T) {
-	s := stage.New(t, simulator.Options{Latency: 150 * time.Millisecond})
+	s := stage.New(t, simulator.Options{})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 7)
+	inWork := cluster.ShardIDs[1:5]
+	s.Detain(inWork...)
 	s.StartWorker()
-	run := s.Start(s.Input(cluster.ID))
-	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Counts[workflows.StatusRotating] > 1 })
+	input := s.Input(cluster.ID)
+	input.RetryTimeout = workflows.Duration(s.Patience)
+	run := s.Start(input)
+	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Counts[workflows.StatusRotating] == len(inWork) })
 	require.NoError(t, s.Temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
+	s.AwaitAbort(run.GetID())
+	s.OM.ClearFaults()
 	_, err := s.Result(run)
-	stage.RequireFailure(t, err, activities.ErrorAborted)
-	records, found := workflows.ResultOf(err)
-	require.True(t, found)
-	s.RequireTrue(records.Targets)
-	verified := 0
-	for _, record := range records.Targets {
-		if record.Status == workflows.StatusVerified {
-			verified++
-		}
-	}
-	assert.Equal(t, len(s.OM.Ledger().Rotations), verified, "nothing rotated is left unrecorded")
+	records := requireAborted(s, err)
+	assert.Equal(t, map[string]int{workflows.StatusVerified: 1 + len(inWork), workflows.StatusPending: 3}, countsOf(records))
+	assert.Len(t, s.OM.Ledger().Rotations, 1+len(inWork), "nothing rotated is left unrecorded")
 }
 
 // The hand-over passes a cancellation on, and its records back.
 func TestCancellationOfTheHandingOver(t *testing.T) {
-	s := stage.New(t, simulator.Options{Latency: 150 * time.Millisecond})
+	s := stage.New(t, simulator.Options{})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 7)
+	s.Detain(cluster.ShardIDs[0])
 	s.StartWorker()
-	run := s.StartAs("outer-"+s.Project, s.Input(cluster.ID))
+	input := s.Input(cluster.ID)
+	input.RetryTimeout = workflows.Duration(s.Patience)
+	run := s.StartAs("outer-"+s.Project, input)
 	lock := workflows.RotateClusterID("default", s.Project, cluster.ID)
 	require.Eventually(t, func() bool { return s.OM.Ledger().Count(http.MethodPut, "") > 0 }, time.Minute, 10*time.Millisecond)
 	require.NoError(t, s.Temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
+	s.AwaitAbort(lock)
+	s.OM.ClearFaults()
 	_, err := s.Result(run)
-	stage.RequireFailure(t, err, activities.ErrorAborted)
-	records, found := workflows.ResultOf(err)
-	require.True(t, found)
-	s.RequireTrue(records.Targets)
+	records := requireAborted(s, err)
+	assert.Equal(t, map[string]int{workflows.StatusVerified: 1, workflows.StatusPending: 7}, countsOf(records))
 	assert.Equal(t, workflows.PhaseDone, s.Progress(lock).Phase)
+}
+
+// requireAborted gives the records of an aborted rotation, which must be true.
+func requireAborted(s stage.Stage, err error) *workflows.RotateClusterResult {
+	s.Helper()
+	stage.RequireFailure(s, err, activities.ErrorAborted)
+	records, found := workflows.ResultOf(err)
+	require.True(s, found)
+	s.RequireTrue(records.Targets)
+	return records
+}
+
+func countsOf(records *workflows.RotateClusterResult) map[string]int {
+	counts := map[string]int{}
+	for _, record := range records.Targets {
+		counts[record.Status]++
+	}
+	return counts
 }

@@ -209,9 +209,8 @@ func testInputIsRefused(s scene) {
 	assert.Empty(s, s.OM.Ledger().Requests)
 }
 
-// The canary's PUT is refused until the rotation knows of the cancellation.
 func testPipelineIsCanceled(s scene) {
-	s.OM.Inject(simulator.RateLimited(http.MethodPut, s.cluster.ShardIDs[0], "1").Always())
+	s.Detain(s.cluster.ShardIDs[0])
 	run := s.startPipeline(s.request())
 	require.NoError(s, s.approve(run, "lee"))
 	ctx, cancel := context.WithTimeout(s.Context(), s.Patience)
@@ -219,7 +218,7 @@ func testPipelineIsCanceled(s scene) {
 	require.NoError(s, s.OM.Await(ctx, func(l simulator.Ledger) bool { return l.Count(http.MethodPut, "") > 0 }))
 	require.NoError(s, s.changes.CancelWorkflow(s.Context(), run.GetID(), ""))
 	rotation := workflows.RotateClusterID(workflows.DefaultConnection, s.Project, s.cluster.ID)
-	s.Await(rotation, func(p workflows.Progress) bool { return strings.Contains(p.WaitingFor, "aborted by") })
+	s.AwaitAbort(rotation)
 	s.OM.ClearFaults()
 
 	s.requireCanceled(run)

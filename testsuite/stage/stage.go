@@ -6,6 +6,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -231,6 +233,23 @@ func await[P any](s Stage, id string, holds func(P) bool) (p P) {
 	s.Helper()
 	require.Eventually(s, func() bool { p = query[P](s, id); return holds(p) }, time.Minute, 20*time.Millisecond, "%s", id)
 	return p
+}
+
+// AwaitAbort waits until a rotation that has targets in work knows that it is
+// aborted.
+func (s Stage) AwaitAbort(id string) {
+	s.Helper()
+	s.Await(id, func(p workflows.Progress) bool { return strings.Contains(p.WaitingFor, "aborted by") })
+}
+
+// Detain keeps targets from being rotated until the simulator's faults are
+// cleared: their PUTs are turned away, for as long as the input's RetryTimeout
+// lets them be tried again. So a test can meet a rotation at work, however slow
+// the machine is.
+func (s Stage) Detain(clusterIDs ...string) {
+	for _, id := range clusterIDs {
+		s.OM.Inject(simulator.RateLimited(http.MethodPut, id, "1").Always())
+	}
 }
 
 // Update sends an operator's command and waits for its answer.
