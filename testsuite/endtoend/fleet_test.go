@@ -1,7 +1,6 @@
 package endtoend
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"testing"
@@ -220,12 +219,12 @@ func TestCancelingAFleetAbortsIt(t *testing.T) {
 	t.Parallel()
 	s := stage.New(t, simulator.Options{})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 2)
-	s.Detain(cluster.ConfigID)
+	s.Detain(cluster.ShardIDs[0])
 	s.StartWorker()
 	input := fleetOf(s)
 	input.Rotation.RetryTimeout = workflows.Duration(s.Patience)
 	run := s.StartFleet(input)
-	s.AwaitFleet(run.GetID(), func(p workflows.FleetProgress) bool { return len(p.InWork) == 1 })
+	s.AwaitPut()
 	require.NoError(t, s.Temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
 	s.AwaitAbort(workflows.RotateClusterID(workflows.DefaultConnection, s.Project, cluster.ID))
 	s.OM.ClearFaults()
@@ -301,9 +300,7 @@ func TestAFleetDoesNotStarveARotationOfItsOwn(t *testing.T) {
 	input.ProjectIDs = []string{fleetProject.ID}
 	input.ClustersAtATime, input.Rotation.Concurrency = clusters, shards
 	fleet := s.StartFleet(input)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	require.NoError(t, s.OM.Await(ctx, func(l simulator.Ledger) bool { return len(l.Rotations) >= clusters*2 }))
+	s.AwaitLedger(func(l simulator.Ledger) bool { return len(l.Rotations) >= clusters*2 })
 
 	before := s.OM.Ledger()
 	s.RequireRotated(s.Start(s.Input(single.ID)), 1)

@@ -200,7 +200,7 @@ func TestCancellationOfTheHandingOver(t *testing.T) {
 	input.RetryTimeout = workflows.Duration(s.Patience)
 	run := s.StartAs("outer-"+s.Project, input)
 	lock := workflows.RotateClusterID("default", s.Project, cluster.ID)
-	require.Eventually(t, func() bool { return s.OM.Ledger().Count(http.MethodPut, "") > 0 }, time.Minute, 10*time.Millisecond)
+	s.AwaitPut()
 	require.NoError(t, s.Temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
 	s.AwaitAbort(lock)
 	s.OM.ClearFaults()

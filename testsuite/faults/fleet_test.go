@@ -45,7 +45,7 @@ func TestAFleetInTrouble(t *testing.T) {
 	})
 	first := run.GetRunID()
 	for killed, rotations := range []int{5, 15, 25} {
-		await(s, func(l simulator.Ledger) bool { return len(l.Rotations) >= rotations })
+		s.AwaitLedger(func(l simulator.Ledger) bool { return len(l.Rotations) >= rotations })
 		worker.kill()
 		if killed == 1 {
 			server.Kill()

@@ -74,5 +74,5 @@ func TestTaskDeliveredLate(t *testing.T) {
 
 func awaitRotations(s stage.Stage, n int) {
 	s.Helper()
-	await(s, func(l simulator.Ledger) bool { return len(l.Rotations) >= n })
+	s.AwaitLedger(func(l simulator.Ledger) bool { return len(l.Rotations) >= n })
 }

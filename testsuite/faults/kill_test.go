@@ -189,7 +189,7 @@ func takenUp(s stage.Stage, target string, since time.Time) time.Duration {
 	isLater := func(r simulator.Request) bool {
 		return r.Authenticated && r.ClusterID == target && r.Start.After(since)
 	}
-	await(s, func(l simulator.Ledger) bool { return len(l.Select(isLater)) > 0 })
+	s.AwaitLedger(func(l simulator.Ledger) bool { return len(l.Select(isLater)) > 0 })
 	return s.OM.Ledger().Select(isLater)[0].Start.Sub(since)
 }
 
@@ -212,7 +212,7 @@ func TestPutThatTakesEffectAfterItsWorkerWasKilled(t *testing.T) {
 			input := inputOf(s, cluster.ID)
 			input.SettleTime = workflows.Duration(applied.settleTime)
 			run := s.Start(input)
-			await(s, func(l simulator.Ledger) bool { return l.Count(http.MethodPut, target) == 1 })
+			s.AwaitLedger(func(l simulator.Ledger) bool { return l.Count(http.MethodPut, target) == 1 })
 			first.kill()
 			died := time.Now()
 			startProcess(s)
@@ -240,7 +240,7 @@ func TestOneOfTwoWorkersIsKilled(t *testing.T) {
 	input := inputOf(s, cluster.ID)
 	input.Concurrency = 6
 	run := s.Start(input)
-	await(s, func(l simulator.Ledger) bool { return len(l.Rotations) >= 5 })
+	s.AwaitLedger(func(l simulator.Ledger) bool { return len(l.Rotations) >= 5 })
 	doomed.kill()
 	died := time.Now()
 	s.RequireRotated(run, 12)
@@ -265,7 +265,7 @@ func TestWorkerStoppedWithAPutInTheOpen(t *testing.T) {
 			input := inputOf(s, cluster.ID)
 			input.SettleTime = workflows.Duration(6 * time.Second)
 			run := s.Start(input)
-			await(s, func(l simulator.Ledger) bool { return l.Count(http.MethodGet, cluster.ConfigID) > 2 })
+			s.AwaitLedger(func(l simulator.Ledger) bool { return l.Count(http.MethodGet, cluster.ConfigID) > 2 })
 			stop()
 			s.StartWorker()
 			result := s.RequireRotated(run, 2)

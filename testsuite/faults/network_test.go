@@ -200,7 +200,7 @@ func TestSimulatorRestartedWithAPutInTheOpen(t *testing.T) {
 			s.OM.Inject(simulator.PutHang(cluster.ConfigID, apply))
 			s.StartWorkerWith(s.Temporal, clientOf(t, s.OM.URL))
 			run := s.Start(inputOf(s, cluster.ID))
-			await(s, func(l simulator.Ledger) bool {
+			s.AwaitLedger(func(l simulator.Ledger) bool {
 				return len(l.Select(func(r simulator.Request) bool { return r.Outcome == simulator.OutcomeHung })) > 0
 			})
 			s.OM.Restart()

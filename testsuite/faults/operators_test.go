@@ -75,7 +75,7 @@ func TestActivityCommandedAfterItsWorkerWasKilled(t *testing.T) {
 				s.OM.Inject(simulator.PutHang(target, simulator.ApplyBefore))
 				first := startProcess(s)
 				run := s.Start(inputOf(s, cluster.ID))
-				await(s, func(l simulator.Ledger) bool { return len(l.Applied(target)) == 1 })
+				s.AwaitLedger(func(l simulator.Ledger) bool { return len(l.Applied(target)) == 1 })
 				first.kill()
 				if isNoticed {
 					awaitPending(s, run, func(p *workflowpb.PendingActivityInfo) bool { return p.GetAttempt() > 1 })
@@ -114,7 +114,7 @@ func TestActivityCommandedInTrouble(t *testing.T) {
 				input := inputOf(s, cluster.ID)
 				input.SettleTime = workflows.Duration(9 * time.Second)
 				run := s.Start(input)
-				await(s, func(l simulator.Ledger) bool { return l.Count(http.MethodPut, cluster.ConfigID) > 0 })
+				s.AwaitLedger(func(l simulator.Ledger) bool { return l.Count(http.MethodPut, cluster.ConfigID) > 0 })
 				command(s, run, commands)
 				s.RequireRotated(run, 2)
 			})

@@ -235,6 +235,20 @@ func await[P any](s Stage, id string, holds func(P) bool) (p P) {
 	return p
 }
 
+// AwaitLedger waits until the simulator's ledger fulfils a condition.
+func (s Stage) AwaitLedger(fulfilled func(simulator.Ledger) bool) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.Context(), s.Patience)
+	defer cancel()
+	require.NoError(s, s.OM.Await(ctx, fulfilled))
+}
+
+// AwaitPut waits until the first PUT of a key has been sent.
+func (s Stage) AwaitPut() {
+	s.Helper()
+	s.AwaitLedger(func(l simulator.Ledger) bool { return l.Count(http.MethodPut, "") > 0 })
+}
+
 // AwaitAbort waits until a rotation that has targets in work knows that it is
 // aborted.
 func (s Stage) AwaitAbort(id string) {
