@@ -56,15 +56,14 @@ func requireOnePutEach(s stage.Stage, without ...string) {
 func TestRotatesAFleet(t *testing.T) {
 	t.Parallel()
 	s := stage.New(t, simulator.Options{})
-	other := simulator.Project{ID: "0" + s.Project[1:], Name: "other"}
-	s.OM.AddProject(other)
+	other := s.AddProject()
 	s.OM.AddShardedCluster(s.Project, "orders", 3)
 	s.OM.AddReplicaSet(s.Project, "orders") // may legally share the display name
-	s.OM.AddShardedCluster(other.ID, "orders", 2)
-	s.OM.AddReplicaSet(other.ID, "audit")
+	s.OM.AddShardedCluster(other, "orders", 2)
+	s.OM.AddReplicaSet(other, "audit")
 	plain := s.OM.AddReplicaSet(s.Project, "plain")
 	s.OM.Inject(simulator.KeyNull(plain.ID).Always())
-	none := s.OM.AddShardedCluster(other.ID, "none", 2)
+	none := s.OM.AddShardedCluster(other, "none", 2)
 	for _, id := range none.TargetIDs() {
 		s.OM.Inject(simulator.KeyNotFound(id).Always())
 	}
@@ -77,7 +76,7 @@ func TestRotatesAFleet(t *testing.T) {
 	running := s.Start(waiting)
 	s.Await(running.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseAwaitingApproval })
 
-	input := fleetOf(s, other.ID)
+	input := fleetOf(s, other)
 	input.ClusterNames = "^(orders|audit|plain|none|busy)$"
 	run := s.StartFleet(input)
 	result, err := s.FleetResult(run)
@@ -99,10 +98,8 @@ func TestRotatesAFleet(t *testing.T) {
 func TestAFleetOfAllProjects(t *testing.T) {
 	t.Parallel()
 	s := stage.New(t, simulator.Options{})
-	for i := range 3 {
-		project := simulator.Project{ID: fmt.Sprintf("%d%s", i, s.Project[1:])}
-		s.OM.AddProject(project)
-		s.OM.AddReplicaSet(project.ID, "audit")
+	for range 3 {
+		s.OM.AddReplicaSet(s.AddProject(), "audit")
 	}
 	s.StartWorker()
 	input := fleetOf(s)
@@ -289,15 +286,14 @@ func TestAFleetDoesNotStarveARotationOfItsOwn(t *testing.T) {
 	const slots, clusters, shards = 4, 20, 20
 	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{temporalserver.PriorityMatching: "true"}})
 	s := stage.On(t, server, simulator.Options{Latency: 20 * time.Millisecond})
-	fleetProject := simulator.Project{ID: "0" + s.Project[1:]}
-	s.OM.AddProject(fleetProject)
+	fleetProject := s.AddProject()
 	for i := range clusters {
-		s.OM.AddShardedCluster(fleetProject.ID, fmt.Sprintf("fleet-%d", i), shards)
+		s.OM.AddShardedCluster(fleetProject, fmt.Sprintf("fleet-%d", i), shards)
 	}
 	single := s.OM.AddReplicaSet(s.Project, "single")
 	s.StartWorkerWith(s.Temporal, environment.Client(t, s.OM), func(o *sdkworker.Options) { o.MaxConcurrentActivityExecutionSize = slots })
 	input := fleetOf(s)
-	input.ProjectIDs = []string{fleetProject.ID}
+	input.ProjectIDs = []string{fleetProject}
 	input.ClustersAtATime, input.Rotation.Concurrency = clusters, shards
 	fleet := s.StartFleet(input)
 	s.AwaitLedger(func(l simulator.Ledger) bool { return len(l.Rotations) >= clusters*2 })

@@ -57,12 +57,24 @@ func On(t *testing.T, server *temporalserver.Server, options simulator.Options) 
 // With makes a stage with an Ops Manager that is there already.
 func With(t *testing.T, server *temporalserver.Server, om *simulator.Server) Stage {
 	t.Helper()
-	id := make([]byte, 12)
-	_, _ = rand.Read(id)
 	return Stage{
 		T: t, Server: server, Temporal: server.NewClient(t), OM: om,
-		Project: hex.EncodeToString(id), TaskQueue: t.Name(), Patience: 2 * time.Minute,
+		Project: newID(), TaskQueue: t.Name(), Patience: 2 * time.Minute,
 	}
+}
+
+// AddProject adds a further project, and gives its id.
+func (s Stage) AddProject() string {
+	id := newID()
+	s.OM.AddProject(simulator.Project{ID: id, Name: "project " + id})
+	return id
+}
+
+// newID makes an id as Ops Manager's are, which nothing else has.
+func newID() string {
+	id := make([]byte, 12)
+	_, _ = rand.Read(id)
+	return hex.EncodeToString(id)
 }
 
 // StartWorker runs a worker in this process until the test ends, or its
