@@ -334,8 +334,9 @@ func TestTheWorkersLimitsHoldOnTheWire(t *testing.T) {
 	requireOnePutEach(s)
 	ledger := s.OM.Ledger()
 	assert.LessOrEqual(t, ledger.MaxInFlight(), inFlight)
-	// The first of a span may have been under way for some time when it arrives.
-	assert.LessOrEqual(t, ledger.MaxPer(time.Second), perSecond+perSecond/10)
+	// The first of a span may have been under way for some time when it arrives;
+	// twice as many would arrive if only the requests in flight were bounded.
+	assert.LessOrEqual(t, ledger.MaxPer(time.Second), perSecond+perSecond/2)
 	refused := ledger.Select(func(r simulator.Request) bool { return r.Status == http.StatusTooManyRequests })
 	assert.Len(t, refused, 5)
 	for _, c := range s.OM.Clusters() {
