@@ -4,7 +4,39 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/workflow"
+
+	"keyturn/activities"
 )
+
+// carriedBy gives what the run before has handed to this one; nil = this one
+// continues none. It takes the raw input so that a second one, which only a run
+// that continues another may have, is InvalidInput, whatever it is.
+//
+// What is decoded here is part of the history.
+//
+//workflowcheck:ignore
+func carriedBy[T any](ctx workflow.Context, second converter.RawValue) (carried *T, err error) {
+	if second.Payload() == nil {
+		return nil, nil
+	}
+	err = converter.GetDefaultDataConverter().FromPayload(second.Payload(), &carried)
+	switch {
+	case err == nil && carried == nil:
+		return nil, nil
+	case workflow.GetInfo(ctx).ContinuedExecutionRunID == "":
+		return nil, failure(activities.ErrorInvalidInput, nil, "input: there must be one object, not two")
+	case err != nil:
+		return nil, unreadable(err)
+	}
+	return carried, nil
+}
+
+func unreadable(err error) error {
+	return failure(activities.ErrorInvalidInput, nil, "input: the records of the run before can't be read: %v", err)
+}
 
 // packedRecords are records as one run hands them to the next: compressed to a
 // third, so that a cluster of a thousand shards stays far below what Temporal

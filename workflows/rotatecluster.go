@@ -13,25 +13,25 @@ import (
 
 // RotateCluster rotates the master key of every target of a cluster. Its input
 // is a RotateClusterInput, its result a RotateClusterResult; it takes the raw
-// input so that one that does not fit is InvalidInput like any other. carried
-// is its own, for continue-as-new.
-func RotateCluster(ctx workflow.Context, raw converter.RawValue, carried *carriedState) (*RotateClusterResult, error) {
+// input so that one that does not fit is InvalidInput like any other. second is
+// its own, a carriedState for continue-as-new.
+func RotateCluster(ctx workflow.Context, raw, second converter.RawValue) (*RotateClusterResult, error) {
 	input, err := parseRotateClusterInput(raw)
 	if err != nil {
 		countRefusal(ctx, err)
 		return nil, err
 	}
-	info := workflow.GetInfo(ctx)
-	if carried != nil && info.ContinuedExecutionRunID == "" {
-		return nil, failure(activities.ErrorInvalidInput, nil, "input: there must be one object, not two")
+	carried, err := carriedBy[carriedState](ctx, second)
+	if err != nil {
+		return nil, err
 	}
 	id := RotateClusterID(input.Connection, input.ProjectID, input.ClusterID)
-	if info.WorkflowExecution.ID != id {
+	if workflow.GetInfo(ctx).WorkflowExecution.ID != id {
 		return handOver(ctx, id, raw, StaticSummary(input))
 	}
 	if carried != nil && carried.Targets != nil {
 		if carried.Result.Targets, err = carried.Targets.unpack(); err != nil {
-			return nil, failure(activities.ErrorInvalidInput, nil, "input: the records of the run before can't be read: %v", err)
+			return nil, unreadable(err)
 		}
 	}
 	r := newRotation(ctx, input, raw, carried)

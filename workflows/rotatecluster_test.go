@@ -185,12 +185,20 @@ func TestDefaultsAreTheContracts(t *testing.T) {
 		"onFailure":"hold","holdTimeout":"168h0m0s","retryTimeout":"30m0s","settleTime":"30s","verifyTimeout":"15m0s"}`, string(data))
 }
 
-func TestTwoObjectsAreRefused(t *testing.T) {
+func TestASecondInputIsRefused(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
-	input := environment.Input(set.ID)
-	_, err := environment.New(t, om).Start(workflows.RotateClusterID("default", project, set.ID), input, map[string]any{"untouchedIn": "default-test-run-id"})
-	requireFailure(t, err, activities.ErrorInvalidInput)
+	for name, second := range map[string]any{
+		"carried state": map[string]any{"untouchedIn": "default-test-run-id"},
+		"a text":        "text",
+		"a list":        []string{"x"},
+		"not JSON":      payload(`{"result":`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := environment.New(t, om).Start(workflows.RotateClusterID("default", project, set.ID), environment.Input(set.ID), second)
+			requireFailure(t, err, activities.ErrorInvalidInput)
+		})
+	}
 	assert.Empty(t, om.Ledger().Requests)
 }
 

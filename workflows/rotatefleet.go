@@ -28,15 +28,16 @@ const (
 // RotateFleet rotates every cluster of some projects, each by a child workflow
 // under the cluster's own id. Its input is a RotateFleetInput, its result a
 // RotateFleetResult; a fleet of which a cluster has failed fails with
-// PartialFailure, whose details are the same. carried is its own, for
-// continue-as-new.
-func RotateFleet(ctx workflow.Context, raw converter.RawValue, carried *carriedFleet) (*RotateFleetResult, error) {
+// PartialFailure, whose details are the same. second is its own, a carriedFleet
+// for continue-as-new.
+func RotateFleet(ctx workflow.Context, raw, second converter.RawValue) (*RotateFleetResult, error) {
 	input, err := parseRotateFleetInput(raw)
 	if err != nil {
 		return nil, err
 	}
-	if carried != nil && workflow.GetInfo(ctx).ContinuedExecutionRunID == "" {
-		return nil, failure(activities.ErrorInvalidInput, nil, "input: there must be one object, not two")
+	carried, err := carriedBy[carriedFleet](ctx, second)
+	if err != nil {
+		return nil, err
 	}
 	return newFleet(ctx, input, raw, carried).run(ctx)
 }

@@ -85,10 +85,15 @@ func TestARotationThatEndsWithoutAWordIsNoticed(t *testing.T) {
 	assert.Equal(t, "Lost", result.Failures[0].Error.Type)
 }
 
-func TestCarriedStateOfAFleetIsNoInput(t *testing.T) {
+func TestASecondInputOfAFleetIsRefused(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
-	_, err := rotateFleet(environment.New(t, om), workflows.RotateFleetInput{}, map[string]any{})
-	requireFailure(t, err, activities.ErrorInvalidInput)
+	for name, second := range map[string]any{"carried state": map[string]any{}, "a text": "text"} {
+		t.Run(name, func(t *testing.T) {
+			_, err := rotateFleet(environment.New(t, om), workflows.RotateFleetInput{}, second)
+			requireFailure(t, err, activities.ErrorInvalidInput)
+		})
+	}
+	assert.Empty(t, om.Ledger().Requests)
 }
 
 // Signals may overtake each other: the newest word of the fleet counts, and one

@@ -67,7 +67,7 @@ var mutations = []mutation{
 		`case len(configServers) != 1:`, `case len(configServers) < 0:`, activityTests},
 	// The lock, the canary, people
 	{"lock removed", "workflows/rotatecluster.go",
-		`if info.WorkflowExecution.ID != id {`, `if info.WorkflowExecution.ID == "" {`, workflowTests},
+		`if workflow.GetInfo(ctx).WorkflowExecution.ID != id {`, `if workflow.GetInfo(ctx).WorkflowExecution.ID == "" {`, workflowTests},
 	{"no canary", "workflows/rotate.go",
 		"\treturn 1\n}", "\treturn r.input.Concurrency\n}", workflowTests},
 	{"the requester may approve", "workflows/steering.go",
