@@ -12,13 +12,13 @@ func (f *fleet) serveOperators(ctx workflow.Context) error {
 	return errors.Join(
 		serveQuery(ctx, f),
 		serve(ctx, f, command[ReasonRequest]{
-			PauseUpdate, `starts no new cluster, and no new target of those in work: {"by": "...", "reason": "..."}`, byReason, f.checkPause, f.pause,
+			PauseUpdate, `starts no new cluster, and no new target of those in work: {"by": "...", "reason": "..."}`, f.checkPause, f.pause,
 		}),
 		serve(ctx, f, command[ReasonRequest]{
-			ResumeUpdate, `goes on after a pause: {"by": "...", "reason": "..."}`, byReason, f.checkResume, f.resume,
+			ResumeUpdate, `goes on after a pause: {"by": "...", "reason": "..."}`, f.checkResume, f.resume,
 		}),
 		serve(ctx, f, command[ReasonRequest]{
-			AbortUpdate, `starts no new cluster and aborts those in work, then ends it: {"by": "...", "reason": "..."}`, byReason, f.checkAbort, f.abort,
+			AbortUpdate, `starts no new cluster and aborts those in work, then ends it: {"by": "...", "reason": "..."}`, f.checkAbort, f.abort,
 		}),
 	)
 }

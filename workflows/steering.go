@@ -36,11 +36,28 @@ type SkipRequest struct {
 	Reason  string   `json:"reason,omitempty"`
 }
 
+func (q ApproveRequest) who() string { return q.By }
+func (q ReasonRequest) who() string  { return q.By }
+func (q RetryRequest) who() string   { return q.By }
+func (q SkipRequest) who() string    { return q.By }
+
+func (q ApproveRequest) remark() (field, text string) { return "comment", q.Comment }
+func (q ReasonRequest) remark() (field, text string)  { return "reason", q.Reason }
+func (q RetryRequest) remark() (field, text string)   { return "", "" }
+func (q SkipRequest) remark() (field, text string)    { return "reason", q.Reason }
+
+// operatorRequest is the input of an update.
+type operatorRequest interface {
+	// who commands.
+	who() string
+	// remark is what is said for the records, and the name of its field.
+	remark() (field, text string)
+}
+
 // command is an update: it is refused with a reason, or carried out at once.
-type command[R any] struct {
+type command[R operatorRequest] struct {
 	name  string
 	does  string // what the Web UI and the command line say of it
-	by    func(R) string
 	check func(R) error
 	apply func(workflow.Context, R)
 }
@@ -56,16 +73,16 @@ type commanded interface {
 }
 
 // serve registers a command. Its request is decoded strictly, as an input is.
-func serve[R any](ctx workflow.Context, w commanded, c command[R]) error {
+func serve[R operatorRequest](ctx workflow.Context, w commanded, c command[R]) error {
 	parse := func(raw converter.RawValue) (R, error) {
 		var request R
 		var f faults
 		decodeStrictly(raw, &request, &f)
 		if len(f) == 0 {
-			if strings.TrimSpace(c.by(request)) == "" {
+			if strings.TrimSpace(request.who()) == "" {
 				f.add("by", "is required")
 			}
-			f.checkText("by", c.by(request), maxName)
+			f.checkText("by", request.who(), maxName)
 		}
 		return request, f.err()
 	}
@@ -75,13 +92,16 @@ func serve[R any](ctx workflow.Context, w commanded, c command[R]) error {
 			return nil, err
 		}
 		c.apply(ctx, request)
-		workflow.GetLogger(ctx).Info("operator's command", "command", c.name, "by", c.by(request))
+		workflow.GetLogger(ctx).Info("operator's command", "command", c.name, "by", request.who())
 		w.changed(ctx)
 		return w.answer(), nil
 	}
 	validator := func(_ workflow.Context, raw converter.RawValue) error {
 		request, err := parse(raw)
 		if err != nil {
+			return err
+		}
+		if err := checkRemark(request); err != nil {
 			return err
 		}
 		if w.isClosed() {
@@ -92,11 +112,19 @@ func serve[R any](ctx workflow.Context, w commanded, c command[R]) error {
 	return workflow.SetUpdateHandlerWithOptions(ctx, c.name, handler, workflow.UpdateHandlerOptions{Validator: validator, Description: c.does})
 }
 
+// checkRemark keeps the records within what fits into a result. It is asked
+// before a command is taken only, not in a replay: what was once taken is
+// carried out.
+func checkRemark(q operatorRequest) error {
+	var f faults
+	field, text := q.remark()
+	f.checkText(field, text, maxText)
+	return f.err()
+}
+
 func (r *rotation) isClosed() bool { return r.phase == PhaseDone }
 
 func (r *rotation) answer() any { return r.progress() }
-
-func byReason(q ReasonRequest) string { return q.By }
 
 // serveQuery registers the query for the progress.
 func serveQuery(ctx workflow.Context, w commanded) error {
@@ -109,28 +137,25 @@ func (r *rotation) serveOperators(ctx workflow.Context) error {
 	return errors.Join(
 		serveQuery(ctx, r),
 		serve(ctx, r, command[ApproveRequest]{
-			ApproveUpdate, `lets the rotation go on: {"by": "...", "comment": "..."}`,
-			func(q ApproveRequest) string { return q.By }, r.checkApprove, r.approve,
+			ApproveUpdate, `lets the rotation go on: {"by": "...", "comment": "..."}`, r.checkApprove, r.approve,
 		}),
 		serve(ctx, r, command[ReasonRequest]{
-			RejectUpdate, `ends it with nothing rotated: {"by": "...", "reason": "..."}`, byReason, r.checkReject, r.reject,
+			RejectUpdate, `ends it with nothing rotated: {"by": "...", "reason": "..."}`, r.checkReject, r.reject,
 		}),
 		serve(ctx, r, command[ReasonRequest]{
-			PauseUpdate, `starts no new target: {"by": "...", "reason": "..."}`, byReason, r.checkPause, r.pause,
+			PauseUpdate, `starts no new target: {"by": "...", "reason": "..."}`, r.checkPause, r.pause,
 		}),
 		serve(ctx, r, command[ReasonRequest]{
-			ResumeUpdate, `goes on after a pause: {"by": "...", "reason": "..."}`, byReason, r.checkResume, r.resume,
+			ResumeUpdate, `goes on after a pause: {"by": "...", "reason": "..."}`, r.checkResume, r.resume,
 		}),
 		serve(ctx, r, command[RetryRequest]{
-			RetryUpdate, `puts failed targets back to work, all or those named: {"by": "...", "targets": ["..."]}`,
-			func(q RetryRequest) string { return q.By }, r.checkRetry, r.retry,
+			RetryUpdate, `puts failed targets back to work, all or those named: {"by": "...", "targets": ["..."]}`, r.checkRetry, r.retry,
 		}),
 		serve(ctx, r, command[SkipRequest]{
-			SkipUpdate, `leaves failed or pending targets alone: {"by": "...", "targets": ["..."], "reason": "..."}`,
-			func(q SkipRequest) string { return q.By }, r.checkSkip, r.skip,
+			SkipUpdate, `leaves failed or pending targets alone: {"by": "...", "targets": ["..."], "reason": "..."}`, r.checkSkip, r.skip,
 		}),
 		serve(ctx, r, command[ReasonRequest]{
-			AbortUpdate, `lets those in work finish, then ends it: {"by": "...", "reason": "..."}`, byReason, r.checkAbort, r.abort,
+			AbortUpdate, `lets those in work finish, then ends it: {"by": "...", "reason": "..."}`, r.checkAbort, r.abort,
 		}),
 	)
 }

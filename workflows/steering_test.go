@@ -43,6 +43,25 @@ func TestApprovalBySomebodyElse(t *testing.T) {
 	requireTrue(t, om, result.Targets)
 }
 
+// What an operator says is kept in the records, which must go on fitting into a
+// result, and is shown on terminals.
+func TestWhatAnOperatorSaysIsBounded(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 1)
+	env := environment.New(t, om)
+	long, hostile := strings.Repeat("x", 2001), "a\x1b[31m"
+	env.When(environment.InPhase(workflows.PhaseAwaitingApproval), func(workflows.Progress) {
+		env.Refused(workflows.ApproveUpdate, workflows.ApproveRequest{By: "lee", Comment: long}, "comment: must have 2000 characters at the most")
+		env.Refused(workflows.PauseUpdate, workflows.ReasonRequest{By: "lee", Reason: hostile}, "reason: must not hold control characters")
+		env.Refused(workflows.SkipUpdate, workflows.SkipRequest{By: "lee", Targets: []string{"orders-0"}, Reason: long}, "reason: must have 2000 characters at the most")
+		env.Refused(workflows.RetryUpdate, workflows.RetryRequest{By: hostile}, "by: must not hold control characters")
+		env.Command(workflows.ApproveUpdate, workflows.ApproveRequest{By: "lee", Comment: long[1:]})
+	})
+	result, err := env.Rotate(approvalInput(cluster.ID))
+	require.NoError(t, err)
+	assert.Equal(t, long[1:], result.Approval.Comment)
+}
+
 func TestRejectionRotatesNothing(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
