@@ -318,9 +318,18 @@ func (r *rotation) recordKeys(keys []activities.Key) {
 		t.PreviousKeyUUID = keys[i].KeyUUID
 		if done, found := earlier[lower(t.ClusterID)]; found && done.NewKeyUUID == keys[i].KeyUUID {
 			done.Target, done.CarriedOver, done.Error = t.Target, true, nil
+			done.RotatedAt, done.VerifiedAt = inUTC(done.RotatedAt), inUTC(done.VerifiedAt)
 			*t = done
 		}
 	}
+}
+
+func inUTC(at *time.Time) *time.Time {
+	if at == nil {
+		return nil
+	}
+	utc := at.UTC()
+	return &utc
 }
 
 // getApproval waits until somebody else approves what was read, and reads it

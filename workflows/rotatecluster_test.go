@@ -372,6 +372,24 @@ func TestCompletedTargetsAreReadAndNotRotatedAgain(t *testing.T) {
 	assert.Equal(t, "somebody-elses", result.Targets[1].PreviousKeyUUID)
 }
 
+// Records that somebody else's program has passed on may have the times of its
+// own zone.
+func TestTimesOfCompletedTargetsAreToldInUTC(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	input := environment.Input(set.ID)
+	first, err := environment.New(t, om).Rotate(input)
+	require.NoError(t, err)
+	done := first.Targets[0]
+	abroad := done.VerifiedAt.In(time.FixedZone("CET", 3600))
+	done.RotatedAt, done.VerifiedAt = &abroad, &abroad
+	input.Completed = []workflows.TargetRecord{done}
+	result, err := environment.New(t, om).Rotate(input)
+	require.NoError(t, err)
+	assert.Equal(t, first.Targets[0].VerifiedAt, result.Targets[0].VerifiedAt)
+	assert.Equal(t, first.Targets[0].VerifiedAt, result.Targets[0].RotatedAt)
+}
+
 // A field that is explicitly zero stays so through a hand-over and a
 // continue-as-new, and doesn't turn into its default.
 func TestExplicitZeroIsHandedOver(t *testing.T) {
