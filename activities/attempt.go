@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -179,12 +180,21 @@ func (at *attempt) failure(err error) error {
 	}
 	pause, again := at.retryIn(apiError, int(activity.GetInfo(at.ctx).Attempt))
 	if !again {
-		return at.lastFailure(apiError, "given up after "+at.scope.RetryTimeout.String()+" of retrying: ")
+		return at.lastFailure(apiError, at.givenUp(apiError))
 	}
 	activity.RecordHeartbeat(at.ctx, at.currentNotes())
 	return temporal.NewApplicationErrorWithOptions(message(apiError, m), m.errorType, temporal.ApplicationErrorOptions{
 		NextRetryDelay: pause, Details: []any{at.failureDetails(apiError)},
 	})
+}
+
+// givenUp says why a transient error is not retried any more.
+func (at *attempt) givenUp(err *opsmanager.Error) string {
+	allowed := at.scope.RetryTimeout
+	if err.RetryAfter > allowed.Std() {
+		return fmt.Sprintf("not retried: Ops Manager asks for a pause of %s, and retryTimeout is %s: ", err.RetryAfter, allowed)
+	}
+	return fmt.Sprintf("given up after %s of retrying: ", allowed)
 }
 
 func (at *attempt) isInterruption(err error) bool {
