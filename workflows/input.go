@@ -160,6 +160,7 @@ func (in RotateClusterInput) validateCompleted(f *faults) {
 
 func (f *faults) checkID(field, id string) {
 	switch {
+	case f.has(field): // it is there, but no text
 	case id == "":
 		f.add(field, "is required")
 	case !opsmanager.ValidID(id):

@@ -146,7 +146,8 @@ func TestInvalidInputNamesEveryFault(t *testing.T) {
 		"not JSON":         {payload(`{"projectId":`), []string{"input: is not valid JSON"}},
 		"repeated field":   {payload(`{"projectId":"a","projectId":"b"}`), []string{"projectId: stands there twice"}},
 		"a megabyte":       {payload(`{"` + strings.Repeat("y", 1<<20) + `":1}`), []string{"unknown field"}},
-		"many wrong names": {payload(manyFields(500)), []string{"and 4"}},
+		"every field":      {everyFieldWrong(), everyField},
+		"many wrong names": {payload(manyFields(500)), []string{`"f99": unknown field; `, " more"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := environment.New(t, om).Start("anything", c.input)
@@ -156,6 +157,7 @@ func TestInvalidInputNamesEveryFault(t *testing.T) {
 			}
 			assert.Less(t, len(appErr.Message()), 4000)
 			assert.NotContains(t, appErr.Message(), "\x1b")
+			assert.NotContains(t, appErr.Message(), "projectId: must be a string; projectId: is required")
 		})
 	}
 	assert.Empty(t, om.Ledger().Requests)
@@ -168,6 +170,44 @@ func payload(text string) converter.RawValue {
 	}
 	p.Data = []byte(text)
 	return converter.NewRawValue(p)
+}
+
+// everyField names what an input can have, records of an earlier run included.
+var everyField = []string{
+	"connection:", "projectId:", "clusterId:", "concurrency:", "dryRun:", "requireApproval:", "approvalTimeout:", "expectedTargets:",
+	"onFailure:", "holdTimeout:", "retryTimeout:", "settleTime:", "verifyTimeout:", "change.ticket:", "change.requestedBy:", "change.reason:",
+	"completed[0].clusterId:", "completed[0].name:", "completed[0].role:", "completed[0].status:", "completed[0].previousKeyUUID:",
+	"completed[0].newKeyUUID:", "completed[0].rotatedAt:", "completed[0].verifiedAt:", "completed[0].attempts:", "completed[0].ambiguous:",
+	"completed[0].carriedOver:", "completed[0].error.type:", "completed[0].error.message:",
+}
+
+// everyFieldWrong has an object where each of them should be.
+func everyFieldWrong() map[string]any {
+	wrong := map[string]any{}
+	for _, path := range everyField {
+		in := wrong
+		names := strings.Split(strings.TrimSuffix(path, ":"), ".")
+		for _, name := range names[:len(names)-1] {
+			in = nested(in, name)
+		}
+		in[names[len(names)-1]] = map[string]any{}
+	}
+	return wrong
+}
+
+// nested gives the object of that name in another one; of name[0], the list's one.
+func nested(in map[string]any, name string) map[string]any {
+	list, isList := strings.CutSuffix(name, "[0]")
+	if in[list] == nil {
+		in[list] = map[string]any{}
+		if isList {
+			in[list] = []any{map[string]any{}}
+		}
+	}
+	if isList {
+		return in[list].([]any)[0].(map[string]any)
+	}
+	return in[list].(map[string]any)
 }
 
 func manyFields(n int) string {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.temporal.io/sdk/converter"
@@ -17,8 +18,10 @@ import (
 type faults []string
 
 const (
-	maxFaultsTold = 20
-	maxFieldTold  = 60 // characters of a field's name that somebody made up
+	// maxFaultText bounds, in bytes, the faults that are told: one in each
+	// field that there is takes less than half of it.
+	maxFaultText = 3_500
+	maxFieldTold = 60 // characters of a field's name that somebody made up
 )
 
 func (f *faults) add(field, format string, args ...any) {
@@ -32,12 +35,20 @@ func (f faults) err() error {
 	if len(f) == 0 {
 		return nil
 	}
-	told := f[:min(len(f), maxFaultsTold)]
-	text := strings.Join(told, "; ")
-	if more := len(f) - len(told); more > 0 {
-		text += fmt.Sprintf("; and %d more", more)
+	text := f[0]
+	for i, fault := range f[1:] {
+		if len(text)+len(fault) > maxFaultText {
+			text += fmt.Sprintf("; and %d more", len(f)-1-i)
+			break
+		}
+		text += "; " + fault
 	}
 	return failure(activities.ErrorInvalidInput, nil, "%s", text)
+}
+
+// has tells whether a field is known to be wrong.
+func (f faults) has(field string) bool {
+	return slices.ContainsFunc(f, func(fault string) bool { return strings.HasPrefix(fault, field+":") })
 }
 
 // jsonOf gives a payload's JSON; no payload at all is an empty object.
