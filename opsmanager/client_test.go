@@ -579,9 +579,10 @@ func TestProjectsAreListedByTheirIDsOnly(t *testing.T) {
 		`{"results": [{"id": "` + simulator.PlantedSecret + `"}]}`,
 		`{"results": [{"id": 5, "agentApiKey": "` + simulator.PlantedSecret + `"}]`,
 	} {
-		om.Inject(simulator.Fault{Method: http.MethodGet, Status: http.StatusOK, Body: body, ContentType: "application/json"})
-		_, err := client.Projects(t.Context())
-		unexpected := requireError(t, err, opsmanager.UnexpectedResponse)
-		assert.NotContains(t, unexpected.Error(), simulator.PlantedSecret[:8])
+		for status, kind := range map[int]opsmanager.Kind{http.StatusOK: opsmanager.UnexpectedResponse, http.StatusNotFound: opsmanager.NotFound} {
+			om.Inject(simulator.Fault{Method: http.MethodGet, Status: status, Body: body, ContentType: "application/json"})
+			_, err := client.Projects(t.Context())
+			assert.NotContains(t, requireError(t, err, kind).Error(), simulator.PlantedSecret[:8])
+		}
 	}
 }

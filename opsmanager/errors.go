@@ -123,12 +123,13 @@ func (c *Client) statusError(r request, a answer) *Error {
 		RetryAfter:     parseRetryAfter(a.header.Get("Retry-After"), time.Now()),
 		OutcomeUnknown: r.method == http.MethodPut && mayHaveApplied(a.status),
 	}
-	e.ErrorCode, e.Detail = c.explanation(a)
+	e.ErrorCode, e.Detail = c.explanation(r, a)
 	return e
 }
 
-// explanation reads the API's error object, or what a proxy says in HTML.
-func (c *Client) explanation(a answer) (code, detail string) {
+// explanation reads the API's error object, or what a proxy says in HTML, where
+// the answer may be quoted.
+func (c *Client) explanation(r request, a answer) (code, detail string) {
 	var body struct {
 		ErrorCode string `json:"errorCode"`
 		Detail    string `json:"detail"`
@@ -142,6 +143,9 @@ func (c *Client) explanation(a answer) (code, detail string) {
 	}
 	if location := a.header.Get("Location"); location != "" && a.status/100 == 3 {
 		return "", c.quote("redirects are not followed, and this one leads to " + location)
+	}
+	if r.secret {
+		return "", ""
 	}
 	return "", c.quote(textOfHTML(a.body))
 }
