@@ -52,11 +52,11 @@ func (f *fleet) pause(_ workflow.Context, q ReasonRequest) {
 	f.tellAll()
 }
 
-func (f *fleet) checkResume(ReasonRequest) error {
+func (f *fleet) checkResume(q ReasonRequest) error {
 	if f.paused == nil {
 		return errors.New("the fleet's rotation is not paused")
 	}
-	return nil
+	return f.checkAbort(q)
 }
 
 func (f *fleet) resume(_ workflow.Context, _ ReasonRequest) {

@@ -62,17 +62,33 @@ func (r *rotation) waitingFor() string {
 		return ""
 	case r.aborted != nil:
 		return fmt.Sprintf("%s to finish; then the rotation ends, aborted by %s", r.targetsInWork(), r.aborted.By)
+	case phase == PhasePaused && r.isHeld():
+		return r.resuming() + "; and for " + r.deciding()
 	case phase == PhasePaused:
-		return fmt.Sprintf("somebody to resume it: paused by %s (%s)%s", r.steering.Paused.By, orNoReason(r.steering.Paused.Reason), r.stillInWork())
+		return r.resuming() + r.stillInWork()
+	case phase == PhaseAwaitingApproval && r.steering.Paused != nil:
+		return r.approving() + "; and for " + r.resuming()
 	case phase == PhaseAwaitingApproval:
-		return r.notice + "somebody" + r.otherThanRequester() + " to approve or reject the plan"
+		return r.approving()
 	case phase == PhaseHeld:
-		return fmt.Sprintf("an operator to retry, skip or abort, until %s: %s", r.steering.HeldUntil.Format(time.RFC3339), r.failedTargets())
+		return r.deciding()
 	case phase == PhaseRotating && r.failureStops():
 		return fmt.Sprintf("%s to finish: no other is started after the failure of %s", r.targetsInWork(), r.failedTargets())
 	default:
 		return "Ops Manager" + r.stillInWork()
 	}
+}
+
+func (r *rotation) resuming() string {
+	return fmt.Sprintf("somebody to resume it: paused by %s (%s)", r.steering.Paused.By, orNoReason(r.steering.Paused.Reason))
+}
+
+func (r *rotation) approving() string {
+	return r.notice + "somebody" + r.otherThanRequester() + " to approve or reject the plan"
+}
+
+func (r *rotation) deciding() string {
+	return fmt.Sprintf("an operator to retry, skip or abort, until %s: %s", r.steering.HeldUntil.Format(time.RFC3339), r.failedTargets())
 }
 
 func (r *rotation) otherThanRequester() string {

@@ -224,7 +224,7 @@ func (r *rotation) prepare(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	r.recordKeys(keys)
+	r.recordKeys(ctx, keys)
 	if r.input.RequireApproval && !r.input.DryRun {
 		return r.getApproval(ctx)
 	}
@@ -306,7 +306,7 @@ func (r *rotation) readBatch(ctx workflow.Context, batch []TargetRecord, readBef
 
 // recordKeys writes down each target's key, and carries over what an earlier
 // run has verified and what still has that run's key.
-func (r *rotation) recordKeys(keys []activities.Key) {
+func (r *rotation) recordKeys(ctx workflow.Context, keys []activities.Key) {
 	earlier := map[string]TargetRecord{}
 	for _, record := range r.input.Completed {
 		if record.Status == StatusVerified {
@@ -315,6 +315,9 @@ func (r *rotation) recordKeys(keys []activities.Key) {
 	}
 	for i := range r.result.Targets {
 		t := &r.result.Targets[i]
+		if t.CarriedOver && t.NewKeyUUID != keys[i].KeyUUID && leavesCarriedOver(ctx) {
+			*t = TargetRecord{Target: t.Target, Status: StatusPending}
+		}
 		t.PreviousKeyUUID = keys[i].KeyUUID
 		if done, found := earlier[lower(t.ClusterID)]; found && done.NewKeyUUID == keys[i].KeyUUID {
 			done.Target, done.CarriedOver, done.Error = t.Target, true, nil
@@ -330,6 +333,14 @@ func inUTC(at *time.Time) *time.Time {
 	}
 	utc := at.UTC()
 	return &utc
+}
+
+// leavesCarriedOver tells whether a target that was carried over, and has lost
+// that key while approval was waited for, is to be rotated like any other. Before
+// this version it stayed as it was, and no approval could let the rotation go on.
+func leavesCarriedOver(ctx workflow.Context) bool {
+	const change = "2026-11-25: a carried-over key that changes before the approval is rotated"
+	return workflow.GetVersion(ctx, change, workflow.DefaultVersion, 1) == 1
 }
 
 // getApproval waits until somebody else approves what was read, and reads it
@@ -349,7 +360,7 @@ func (r *rotation) getApproval(ctx workflow.Context) error {
 			return nil
 		}
 		r.result.Approval = nil
-		r.recordKeys(keys)
+		r.recordKeys(ctx, keys)
 		r.notice = fmt.Sprintf("the keys of %v have changed since the plan was approved: ", changed)
 	}
 }

@@ -122,7 +122,7 @@ func checkRemark(q operatorRequest) error {
 	return f.err()
 }
 
-func (r *rotation) isClosed() bool { return r.phase == PhaseDone }
+func (r *rotation) isClosed() bool { return r.currentPhase() == PhaseDone }
 
 func (r *rotation) answer() any { return r.progress() }
 
@@ -164,7 +164,7 @@ func (r *rotation) checkAwaiting() error {
 	if r.currentPhase() != PhaseAwaitingApproval {
 		return fmt.Errorf("the rotation does not wait for approval: it is %s", r.currentPhase())
 	}
-	return nil
+	return r.checkNotAborting()
 }
 
 func (r *rotation) checkApprove(q ApproveRequest) error {
@@ -209,7 +209,7 @@ func (r *rotation) checkResume(ReasonRequest) error {
 	if r.steering.Paused == nil {
 		return errors.New("the rotation is not paused")
 	}
-	return nil
+	return r.checkNotAborting()
 }
 
 func (r *rotation) resume(workflow.Context, ReasonRequest) {
