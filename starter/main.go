@@ -59,6 +59,7 @@ func (a *app) rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	a.server.addFlags(root.PersistentFlags())
 	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Start and watch:"}, &cobra.Group{ID: groupSteer, Title: "Operators' commands:"})
 	root.AddCommand(a.rotateCommand(), a.planCommand(), a.fleetCommand(), a.watchCommand(), a.reportCommand(), a.scheduleCommand())

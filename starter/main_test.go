@@ -36,6 +36,21 @@ func TestCompletionKnowsTheFormats(t *testing.T) {
 	}
 }
 
+// TestCompletionOffersFilesForFilesOnly: where an id or a name is wanted, the
+// shell's own list of files would be no help.
+func TestCompletionOffersFilesForFilesOnly(t *testing.T) {
+	for _, line := range [][]string{
+		{"report", "--cluster", ""}, {"skip", "--targets", ""}, {"pause", "--reason", ""}, {"fleet", "--cluster-names", ""}, {"watch", "--address", ""},
+	} {
+		if _, stdout, _ := runHere(t, nil, nil, append([]string{"__complete"}, line...)...); stdout != ":4\n" {
+			t.Errorf("%q: got %q, want nothing, and no files", line, stdout)
+		}
+	}
+	if _, stdout, _ := runHere(t, nil, nil, "__complete", "rotate", "--resume-from", ""); stdout != "json\n:8\n" {
+		t.Errorf("got %q, want files of JSON", stdout)
+	}
+}
+
 // TestWrongUse needs no server: nothing of it may get as far as that.
 func TestWrongUse(t *testing.T) {
 	named := []string{"--project", testProject, "--cluster", testCluster}

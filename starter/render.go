@@ -111,7 +111,7 @@ type fact struct{ label, value string }
 // facts is the head of a report, with clean values.
 func (c *clusterAccount) facts() []fact {
 	return knownOf([]fact{
-		{"Cluster", c.ClusterName + " (" + c.ClusterID + ")"},
+		{"Cluster", strings.TrimSpace(c.ClusterName + " (" + c.ClusterID + ")")},
 		{"Project", c.ProjectID},
 		{"Connection", c.Connection},
 		{"Outcome", outcomeText(c.Outcome, c.Phase)},

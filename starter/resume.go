@@ -29,6 +29,7 @@ type resumeFlags struct {
 func (f *resumeFlags) addFlags(command *cobra.Command) {
 	command.Flags().BoolVar(&f.lastRun, "resume", false, "go on from the records of the cluster's last run")
 	command.Flags().StringVar(&f.file, "resume-from", "", "go on from the records in this file, a saved JSON report; - = standard input")
+	must(command.MarkFlagFilename("resume-from", "json"))
 	command.MarkFlagsMutuallyExclusive("resume", "resume-from")
 }
 

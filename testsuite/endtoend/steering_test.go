@@ -1,12 +1,14 @@
 package endtoend
 
 import (
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"keyturn/activities"
 	"keyturn/testsuite/simulator"
 	"keyturn/testsuite/stage"
 	"keyturn/testsuite/temporalserver"
@@ -48,4 +50,38 @@ func TestNoUpdateIsLostAcrossContinueAsNew(t *testing.T) {
 	assert.NotEqual(t, first, run.GetRunID(), "it must have been continued as new")
 	assert.Greater(t, commands, 10)
 	t.Logf("%d commands while %d targets were rotated", commands, 30)
+}
+
+// Of a rejection and an abort that reach a plan with the same workflow task, one
+// is taken and decides how it ends, and the other is refused.
+func TestOfDecisionsThatComeTogetherOneIsTaken(t *testing.T) {
+	t.Parallel()
+	s := stage.New(t, simulator.Options{})
+	cluster := s.OM.AddShardedCluster(s.Project, "orders", 2)
+	stop := s.StartWorker()
+	input := s.Input(cluster.ID)
+	input.RequireApproval = true
+	run := s.Start(input)
+	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseAwaitingApproval })
+	stop()
+
+	var rejected, aborted error
+	var sent sync.WaitGroup
+	sent.Go(func() {
+		_, rejected = s.Update(run.GetID(), workflows.RejectUpdate, workflows.ReasonRequest{By: "lee"})
+	})
+	sent.Go(func() {
+		_, aborted = s.Update(run.GetID(), workflows.AbortUpdate, workflows.ReasonRequest{By: "kim"})
+	})
+	s.StartWorker()
+	sent.Wait()
+	_, err := s.Result(run)
+	if rejected == nil {
+		stage.RequireFailure(t, err, activities.ErrorRejected)
+		assert.Error(t, aborted)
+	} else {
+		stage.RequireFailure(t, err, activities.ErrorAborted)
+		assert.NoError(t, aborted)
+	}
+	assert.Empty(t, s.OM.Ledger().Rotations)
 }
