@@ -51,6 +51,27 @@ func TestCompletionOffersFilesForFilesOnly(t *testing.T) {
 	}
 }
 
+// TestTheUserCommandsByDefault: who commands is recorded without being asked.
+func TestTheUserCommandsByDefault(t *testing.T) {
+	a, _, _ := newTestApp()
+	root := a.rootCommand()
+	for _, command := range []string{"approve", "reject", "pause", "resume", "retry", "skip", "abort", "schedule pause", "schedule unpause"} {
+		found, _, err := root.Find(strings.Fields(command))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if by := found.Flag("by"); by == nil || by.Value.String() != a.user {
+			t.Errorf("%s: --by is %v, want %q by default", command, by, a.user)
+		}
+	}
+	for _, command := range []string{"rotate", "plan", "fleet", "schedule apply"} {
+		found, _, _ := root.Find(strings.Fields(command))
+		if by := found.Flag("requested-by"); by == nil || by.Value.String() != a.user {
+			t.Errorf("%s: --requested-by is %v, want %q by default", command, by, a.user)
+		}
+	}
+}
+
 // TestWrongUse needs no server: nothing of it may get as far as that.
 func TestWrongUse(t *testing.T) {
 	named := []string{"--project", testProject, "--cluster", testCluster}
