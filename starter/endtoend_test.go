@@ -334,6 +334,36 @@ func TestResumeAfterAFailure(t *testing.T) {
 	}
 }
 
+func TestResumeAfterAnAbort(t *testing.T) {
+	s := newStage(t, 3)
+	s.startWorker()
+	s.failPut(s.cluster.ShardIDs[1])
+	s.expect(s.starter("rotate", "--wait", "--concurrency", "1"), exitWaiting)
+	s.expect(s.starter("abort", "--by", "erin", "--reason", "goes on tomorrow"), exitDone, "abort: done")
+	s.expect(s.starter("watch"), exitFailed, "starter: Aborted: aborted by erin: goes on tomorrow; 1 of 4 targets verified")
+	s.expect(s.starter("abort", "--by", "erin"), exitFailed, "the rotation is over")
+	saved := s.starter("report", "-o", "json")
+	if statuses := decoded[workflows.RotateClusterResult](t, saved).Targets; statuses[0].Status != workflows.StatusVerified || statuses[2].Status != workflows.StatusPending {
+		t.Errorf("records %+v", statuses)
+	}
+
+	s.om.ClearFaults()
+	file := writeFile(t, "report.json", saved.stdout)
+	s.expect(s.starter("rotate", "--resume-from", file, "--wait"), exitDone, "resuming from "+file, "1 of 4 targets are verified", "Outcome       rotated")
+	if applied := len(s.om.Ledger().Applied(s.cluster.ShardIDs[0])); applied != 1 || s.applied() != 4 {
+		t.Errorf("%d rotations of the verified target, %d in all; want 1 and 4", applied, s.applied())
+	}
+
+	s.failPut(s.cluster.ConfigID)
+	s.expect(s.starter("rotate", "--wait"), exitWaiting)
+	s.expect(s.starter("abort"), exitDone)
+	s.om.ClearFaults()
+	s.expect(s.starter("rotate", "--resume", "--wait"), exitDone, "3 of 4 targets are verified", "Outcome       rotated")
+	if s.applied() != 8 {
+		t.Errorf("%d rotations, want 8", s.applied())
+	}
+}
+
 func TestAFailureWithoutRecordsIsToldByItsType(t *testing.T) {
 	s := newStage(t, 1)
 	s.startWorker()
