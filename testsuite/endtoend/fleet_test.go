@@ -212,6 +212,28 @@ func TestAFleetIsPausedResumedAndAborted(t *testing.T) {
 	s.RequireTrue(aborted.Targets)
 }
 
+// While what is in work finishes, an aborted fleet takes no other command.
+func TestAFleetThatIsBeingAbortedIsCommandedNoMore(t *testing.T) {
+	t.Parallel()
+	s := stage.New(t, simulator.Options{})
+	set := s.OM.AddReplicaSet(s.Project, "audit")
+	s.OM.Inject(simulator.Fault{Method: http.MethodPut, ClusterID: set.ID, Apply: simulator.ApplyBefore, Delay: 3 * time.Second})
+	s.StartWorker()
+	run := s.StartFleet(fleetOf(s))
+	require.NoError(t, s.OM.Await(t.Context(), func(l simulator.Ledger) bool { return len(l.Rotations) == 1 }))
+	for _, command := range []string{workflows.PauseUpdate, workflows.AbortUpdate} {
+		_, err := s.UpdateFleet(run.GetID(), command, workflows.ReasonRequest{By: "lee"})
+		require.NoError(t, err, command)
+	}
+	for _, command := range []string{workflows.ResumeUpdate, workflows.AbortUpdate} {
+		_, err := s.UpdateFleet(run.GetID(), command, workflows.ReasonRequest{By: "lee"})
+		assert.ErrorContains(t, err, "the fleet's rotation is being aborted", command)
+	}
+	_, err := s.FleetResult(run)
+	stage.RequireFailure(t, err, activities.ErrorAborted)
+	requireOnePutEach(s)
+}
+
 func TestCancelingAFleetAbortsIt(t *testing.T) {
 	t.Parallel()
 	s := stage.New(t, simulator.Options{})

@@ -52,10 +52,18 @@ func TestNoUpdateIsLostAcrossContinueAsNew(t *testing.T) {
 	t.Logf("%d commands while %d targets were rotated", commands, 30)
 }
 
-// Of a rejection and an abort that reach a plan with the same workflow task, one
-// is taken and decides how it ends, and the other is refused.
+// Of a rejection and an abort that reach a plan with the same workflow task, the
+// first one is taken and decides how it ends, and the other is refused.
 func TestOfDecisionsThatComeTogetherOneIsTaken(t *testing.T) {
 	t.Parallel()
+	for _, inOrder := range [][]string{{workflows.RejectUpdate, workflows.AbortUpdate}, {workflows.AbortUpdate, workflows.RejectUpdate}} {
+		t.Run(inOrder[0]+"First", func(t *testing.T) { decideTwice(t, inOrder) })
+	}
+}
+
+// decideTwice sends both updates while no worker runs, in that order as far as
+// the network keeps to it.
+func decideTwice(t *testing.T, inOrder []string) {
 	s := stage.New(t, simulator.Options{})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 2)
 	stop := s.StartWorker()
@@ -65,23 +73,27 @@ func TestOfDecisionsThatComeTogetherOneIsTaken(t *testing.T) {
 	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseAwaitingApproval })
 	stop()
 
-	var rejected, aborted error
+	refused := map[string]error{}
+	var mutex sync.Mutex
 	var sent sync.WaitGroup
-	sent.Go(func() {
-		_, rejected = s.Update(run.GetID(), workflows.RejectUpdate, workflows.ReasonRequest{By: "lee"})
-	})
-	sent.Go(func() {
-		_, aborted = s.Update(run.GetID(), workflows.AbortUpdate, workflows.ReasonRequest{By: "kim"})
-	})
+	for _, update := range inOrder {
+		sent.Go(func() {
+			_, err := s.Update(run.GetID(), update, workflows.ReasonRequest{By: "lee"})
+			mutex.Lock()
+			defer mutex.Unlock()
+			refused[update] = err
+		})
+		time.Sleep(20 * time.Millisecond) // for the order alone: the other one is told as truly
+	}
 	s.StartWorker()
 	sent.Wait()
 	_, err := s.Result(run)
-	if rejected == nil {
+	if refused[workflows.RejectUpdate] == nil {
 		stage.RequireFailure(t, err, activities.ErrorRejected)
-		assert.Error(t, aborted)
+		assert.Error(t, refused[workflows.AbortUpdate])
 	} else {
 		stage.RequireFailure(t, err, activities.ErrorAborted)
-		assert.NoError(t, aborted)
+		assert.NoError(t, refused[workflows.AbortUpdate])
 	}
 	assert.Empty(t, s.OM.Ledger().Rotations)
 }

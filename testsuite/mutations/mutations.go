@@ -15,6 +15,7 @@ var (
 	workflowTests = []string{"./workflows"}
 	replayTests   = []string{"./testsuite/replay"}
 	serverTests   = []string{"./testsuite/endtoend"}
+	decisionTests = []string{"./testsuite/endtoend", "-run", "Decisions"}
 	fleetTests    = []string{"./testsuite/endtoend", "-run", "Fleet"}
 	settingsTests = []string{"./worker"}
 	monitorTests  = []string{"./worker", "-run", "Readiness|Ledger|Silence"}
@@ -72,6 +73,14 @@ var mutations = []mutation{
 		"\treturn 1\n}", "\treturn r.input.Concurrency\n}", workflowTests},
 	{"the requester may approve", "workflows/steering.go",
 		`if samePerson(q.By, r.input.Change.RequestedBy) {`, `if q.By == "" {`, workflowTests},
+	{"a carried-over key that has changed stays verified", "workflows/rotatecluster.go",
+		`&& leavesCarriedOver(ctx) {`, `&& !leavesCarriedOver(ctx) {`, workflowTests},
+	{"a decision does not end what may be commanded", "workflows/steering.go",
+		`func (r *rotation) isClosed() bool { return r.currentPhase() == PhaseDone }`, `func (r *rotation) isClosed() bool { return r.phase == PhaseDone }`, decisionTests},
+	{"a plan that is being aborted may be decided", "workflows/steering.go",
+		"r.currentPhase())\n\t}\n\treturn r.checkNotAborting()", "r.currentPhase())\n\t}\n\treturn nil", decisionTests},
+	{"a pause ends while the rotation is aborted", "workflows/steering.go",
+		"\t\treturn errors.New(\"the rotation is not paused\")\n\t}\n\treturn r.checkNotAborting()", "\t\treturn errors.New(\"the rotation is not paused\")\n\t}\n\treturn nil", workflowTests},
 	{"a failure does not hold", "workflows/rotate.go",
 		`return r.input.OnFailure != OnFailureContinue && r.count(StatusFailed) > 0`, `return r.input.OnFailure == OnFailureStop && r.count(StatusFailed) > 0`, workflowTests},
 	{"a plan rotates", "workflows/rotatecluster.go",
