@@ -220,7 +220,7 @@ func TestAFleetThatIsBeingAbortedIsCommandedNoMore(t *testing.T) {
 	s.OM.Inject(simulator.Fault{Method: http.MethodPut, ClusterID: set.ID, Apply: simulator.ApplyBefore, Delay: 3 * time.Second})
 	s.StartWorker()
 	run := s.StartFleet(fleetOf(s))
-	require.NoError(t, s.OM.Await(t.Context(), func(l simulator.Ledger) bool { return len(l.Rotations) == 1 }))
+	s.AwaitLedger(func(l simulator.Ledger) bool { return len(l.Rotations) == 1 })
 	for _, command := range []string{workflows.PauseUpdate, workflows.AbortUpdate} {
 		_, err := s.UpdateFleet(run.GetID(), command, workflows.ReasonRequest{By: "lee"})
 		require.NoError(t, err, command)
