@@ -80,6 +80,9 @@ type Fault struct {
 	// rotation; 0 means what the Options say.
 	ShowAfter time.Duration `json:"showAfter,omitempty"`
 
+	// Gated requests wait until ClearFaults, which lets those through that are
+	// there: before the Delay, and after a PUT is applied (ApplyBefore).
+	Gated bool `json:"gated,omitempty"`
 	// Delay is waited before whatever happens next.
 	Delay time.Duration `json:"delay,omitempty"`
 	// Hang never answers: it lasts until the caller goes, or the server stops.
@@ -198,6 +201,8 @@ func (f Fault) validateAnswer() error {
 		return fmt.Errorf("cut: there is no %q", f.Cut)
 	case f.Delay < 0:
 		return errors.New("delay: must not be negative")
+	case f.Gated && (f.StaleNonce || f.BeforeAuthentication):
+		return errors.New("gated: goes neither with staleNonce nor with beforeAuthentication")
 	}
 	return f.validateExclusions()
 }
@@ -248,6 +253,8 @@ func (s *Simulator) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil
+	close(s.cleared)
+	s.cleared = make(chan struct{})
 }
 
 // FaultsLeft is how many faults have times left, those that last forever not
@@ -277,6 +284,7 @@ func (s *Simulator) takeFault(c *call, beforeAuthentication bool) (Fault, bool) 
 			continue
 		}
 		f.met++
+		c.cleared = s.cleared
 		c.entry.Fault = f.Name
 		c.staleRead = f.StaleReads
 		return f.Fault, true

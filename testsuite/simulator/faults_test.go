@@ -217,6 +217,30 @@ func TestHang(t *testing.T) {
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
+// What waits at a gate goes on when it is opened, and what comes then meets none.
+func TestGate(t *testing.T) {
+	om, c, id := onReplicaSet(t, simulator.Options{})
+	om.Inject(simulator.PutsGated(id).Skipping(1))
+	assert.Equal(t, http.StatusCreated, c.rotate(id).StatusCode, "the first one is let through")
+	authorization := c.authorize(http.MethodPut, keyPath(id))
+	ended := make(chan reply, 1)
+	go func() {
+		answered, err := c.raw(context.Background(), http.MethodPut, keyPath(id), authorization)
+		assert.NoError(t, err)
+		ended <- answered
+	}()
+	await(t, om, func(l simulator.Ledger) bool { return len(l.Applied(id)) == 2 })
+	assert.Equal(t, om.Key(id), c.readKey(id), "a read passes by")
+	assert.Empty(t, ended)
+	om.ClearFaults()
+	assert.Equal(t, http.StatusCreated, (<-ended).StatusCode)
+	assert.Equal(t, http.StatusCreated, c.rotate(id).StatusCode)
+
+	om.Inject(simulator.PutsGated(id))
+	giveUp(t, om, c, id, func(l simulator.Ledger) bool { return len(l.Applied(id)) == 4 })
+	await(t, om, func(l simulator.Ledger) bool { return outcomes(l, simulator.OutcomeAbandoned) == 1 })
+}
+
 func TestAbandonedDelay(t *testing.T) {
 	om, c, id := onReplicaSet(t, simulator.Options{})
 	om.Inject(simulator.PutDelayed(id, long))
@@ -304,6 +328,7 @@ func TestInvalidFaults(t *testing.T) {
 		"answer":              get(func(f *simulator.Fault) { f.Answer = "x" }),
 		"cut":                 get(func(f *simulator.Fault) { f.Cut = "x" }),
 		"delay":               get(func(f *simulator.Fault) { f.Delay = -1 }),
+		"gated stale nonce":   get(func(f *simulator.Fault) { f.Gated, f.StaleNonce = true, true }),
 		"hang and cut":        get(func(f *simulator.Fault) { f.Hang, f.Cut = true, simulator.CutNoAnswer }),
 		"hang and status":     get(func(f *simulator.Fault) { f.Hang, f.Status = true, 500 }),
 	}

@@ -236,6 +236,8 @@ type call struct {
 	key APIKey
 	// staleRead makes a GET show the key before the one it would show.
 	staleRead bool
+	// cleared is closed when the fault that the request met is taken back.
+	cleared <-chan struct{}
 	// entry is the request in the ledger, changed under the simulator's lock and,
 	// but for Applied, only by its call.
 	entry *Request

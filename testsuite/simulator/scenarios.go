@@ -112,6 +112,13 @@ func PutDelayed(clusterID string, delay time.Duration) Fault {
 	return f
 }
 
+// PutsGated applies every PUT, and answers none before ClearFaults.
+func PutsGated(clusterID string) Fault {
+	f := putFault("put gated", clusterID, ApplyBefore)
+	f.Gated = true
+	return f.Always()
+}
+
 // KeyMissing answers a GET of the key without encryptionKeyUUID.
 func KeyMissing(clusterID string) Fault {
 	f := readFault("key missing", clusterID)

@@ -125,6 +125,7 @@ type Simulator struct {
 	arrived   int
 	changed   chan struct{}
 	faults    []*armedFault
+	cleared   chan struct{} // until the next ClearFaults
 	injected  int
 	stateFile string
 }
@@ -138,6 +139,7 @@ func New(o Options) *Simulator {
 		access:  newAccessControl(o),
 		data:    newDataset(),
 		changed: make(chan struct{}),
+		cleared: make(chan struct{}),
 	}
 	s.digest = newDigestGuard(o, s.access.privateKey)
 	s.life, s.endLife = context.WithCancel(context.Background())
@@ -216,6 +218,9 @@ func (s *Simulator) respond(c *call, f Fault) {
 		return
 	}
 	refused := s.beginPut(c, f)
+	if f.Gated {
+		s.waitAtGate(c)
+	}
 	wait := f.Delay
 	if c.entry.Authenticated {
 		wait += s.options.Latency
@@ -233,13 +238,28 @@ func (s *Simulator) respond(c *call, f Fault) {
 	}
 }
 
+// waitAtGate lasts until ClearFaults.
+func (s *Simulator) waitAtGate(c *call) {
+	select {
+	case <-c.cleared:
+	case <-c.r.Context().Done():
+		c.abandon()
+	case <-s.life.Done():
+		c.abandon()
+	}
+}
+
 // waitOrAbandon ends the request when the caller has gone or the simulator is
 // closed.
 func (s *Simulator) waitOrAbandon(c *call, d time.Duration) {
 	if !s.wait(c, d) {
-		c.finish(OutcomeAbandoned, 0)
-		panic(http.ErrAbortHandler)
+		c.abandon()
 	}
+}
+
+func (c *call) abandon() {
+	c.finish(OutcomeAbandoned, 0)
+	panic(http.ErrAbortHandler)
 }
 
 // wait reports false when the caller has gone or the simulator is closed.
