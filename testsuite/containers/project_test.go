@@ -34,8 +34,9 @@ const (
 // The size of the trials: enough requests for a fault to meet a rotation in its
 // middle.
 const (
-	targets = 20
-	latency = 300 * time.Millisecond
+	targets     = 20
+	concurrency = 3
+	latency     = 300 * time.Millisecond
 )
 
 // override changes for the trials what their size asks for, and nothing of how

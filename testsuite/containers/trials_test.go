@@ -1,6 +1,9 @@
 package containers
 
 import (
+	"bytes"
+	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -53,7 +56,7 @@ func TestRotationsInContainers(t *testing.T) {
 			p := newProject(t, built, len(group.trials)+2)
 			p.bringUp()
 			for i, trial := range group.trials {
-				t.Run(trial.name, func(t *testing.T) { p.with(t).rotate(i + 1).try(trial) })
+				t.Run(trial.name, func(t *testing.T) { p.with(t).try(trial, i+1) })
 			}
 			if group.after != nil {
 				group.after(p)
@@ -72,10 +75,14 @@ func (p project) bringUp() {
 	p.checkContainers()
 }
 
-func (r rotation) try(t trial) {
-	r.Helper()
+// try rotates the n-th cluster.
+func (p project) try(t trial, n int) {
+	p.Helper()
+	p.closeGate()
+	r := p.rotate(n)
 	r.awaitMiddle()
 	over := t.fault(r)
+	r.openGate()
 	settled := 0
 	for _, target := range r.requireRotated().Targets {
 		if target.Ambiguous {
@@ -94,9 +101,32 @@ func (r rotation) cutOff(network string) time.Time {
 	return time.Now()
 }
 
+// draining opens the gate as soon as the worker has been told to end, for what
+// waits for its end.
+func (r rotation) draining(stop func()) {
+	r.Helper()
+	worker, began, opened := r.container(workerService), time.Now(), make(chan struct{})
+	go func() {
+		defer close(opened)
+		for !drains(worker, began) && r.Context().Err() == nil {
+			time.Sleep(50 * time.Millisecond)
+		}
+		_, _ = r.control(http.MethodDelete, nil) // Ops Manager may be stopped already
+	}()
+	stop()
+	<-opened
+}
+
+// drains tells what a worker has said since then. A container that is there no
+// more has drained.
+func drains(worker string, since time.Time) bool {
+	log, err := exec.Command("docker", "logs", "--since", since.Format(time.RFC3339Nano), worker).CombinedOutput()
+	return err != nil || bytes.Contains(log, []byte("msg=draining"))
+}
+
 func (r rotation) stopAndStart() time.Time {
 	r.Helper()
-	r.compose(first, "stop")
+	r.draining(func() { r.compose(first, "stop") })
 	began := time.Now()
 	r.compose(first, "start")
 	return began
@@ -104,7 +134,7 @@ func (r rotation) stopAndStart() time.Time {
 
 func (r rotation) downAndUp() time.Time {
 	r.Helper()
-	r.compose(first, "down")
+	r.draining(func() { r.compose(first, "down") })
 	require.Empty(r, r.containers(workerService))
 	began := time.Now()
 	r.compose(first, "up", "-d", "--no-build")
@@ -115,7 +145,7 @@ func (r rotation) upgrade() time.Time {
 	r.Helper()
 	before := r.container(workerService)
 	began := time.Now()
-	r.compose(second, "up", "-d", "--no-build", workerService)
+	r.draining(func() { r.compose(second, "up", "-d", "--no-build", workerService) })
 	worker := r.container(workerService)
 	require.NotEqual(r, before, worker)
 	require.Equal(r, "worker version "+r.images.version(second), output(r.T, "docker", "exec", worker, "/usr/local/bin/worker", "--version"))
