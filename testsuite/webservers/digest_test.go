@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -192,9 +191,4 @@ func TestUnusualCredentials(t *testing.T) {
 			}
 		})
 	}
-}
-
-// slowRead makes a key's reading take longer than a nonce of a second lasts.
-func slowRead(clusterID string) simulator.Fault {
-	return simulator.KeyDelayed(clusterID, 1200*time.Millisecond)
 }

@@ -1,0 +1,63 @@
+package webservers
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// requireStaleNonceAfter lets a server's nonces grow old between the reading and
+// the PUT, over a connection that is kept: at once, by a clock of its own.
+func requireStaleNonceAfter(t *testing.T, lifetime time.Duration, k kind) {
+	t.Helper()
+	clock := filepath.Join(t.TempDir(), "clock")
+	setClock(t, clock, 0)
+	k.environment = []string{"LD_PRELOAD=" + libfaketime(t), "FAKETIME_NO_CACHE=1", "FAKETIME_TIMESTAMP_FILE=" + clock}
+	om := newOpsManager(t)
+	set := om.AddReplicaSet(project, "audit")
+	w := k.start(t, om, operator)
+	client := w.client(t, operator)
+	readKey(t, client, set.ID)
+	setClock(t, clock, lifetime)
+	require.Eventually(t, func() bool { return w.clock().After(time.Now().Add(lifetime - time.Minute)) }, patience, 10*time.Millisecond)
+	rotateOnce(t, client, om, set.ID)
+	requireStalePut(t, w)
+}
+
+// libfaketime is what gives a process another clock.
+func libfaketime(t *testing.T) string {
+	t.Helper()
+	found, err := filepath.Glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+	require.NoError(t, err)
+	if len(found) == 0 {
+		t.Skip("faketime is not installed")
+	}
+	return found[0]
+}
+
+// setClock writes the file anew as a whole: the server reads it at any moment.
+func setClock(t *testing.T, file string, ahead time.Duration) {
+	t.Helper()
+	written := file + ".new"
+	require.NoError(t, os.WriteFile(written, fmt.Appendf(nil, "+%ds\n", int(ahead.Seconds())), 0o644))
+	require.NoError(t, os.Rename(written, file))
+}
+
+// clock is the time that the server believes it is; zero if it doesn't say.
+func (w *webServer) clock() time.Time {
+	answer, err := http.Get(w.url + probePath)
+	if err != nil {
+		return time.Time{}
+	}
+	_ = answer.Body.Close() // nothing was written
+	at, err := http.ParseTime(answer.Header.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
