@@ -61,6 +61,26 @@ func readDocumentation(t *testing.T) map[string]documented {
 	return rows
 }
 
+var describedLabels = regexp.MustCompile("((?:`[a-z_]+`, )*`[a-z_]+`):")
+
+// What the page says of labels is of those that its table has.
+func TestDescribedLabelsAreInTheTable(t *testing.T) {
+	var known []string
+	for _, row := range readDocumentation(t) {
+		known = append(known, row.labels...)
+	}
+	_, section, found := strings.Cut(readText(t, documentationFile), "\n## Labels\n")
+	require.True(t, found)
+	section, _, _ = strings.Cut(section, "\n## ")
+	descriptions := describedLabels.FindAllStringSubmatch(section, -1)
+	require.NotEmpty(t, descriptions)
+	for _, described := range descriptions {
+		for _, name := range inBackticks.FindAllStringSubmatch(described[1], -1) {
+			assert.Contains(t, known, name[1])
+		}
+	}
+}
+
 // requireDocumented compares what a worker exports with what docs/metrics.md
 // says of it, and that with what alerts and dashboard use.
 func requireDocumented(t *testing.T, exported families) {

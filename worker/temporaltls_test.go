@@ -131,7 +131,7 @@ func TestTroubleWithTemporalsTLSIsTold(t *testing.T) {
 			var stderr syncBuffer
 			ended := make(chan error, 1)
 			go func() { ended <- run(ctx, env, &stderr) }()
-			waitForText(t, &stderr, "attempt=1")
+			waitForText(t, &stderr, test.want) // at the first attempt, unless the machine is too busy for the examination
 			cancel()
 			if err := <-ended; err != nil {
 				t.Errorf("got %v, want a quiet end", err)
