@@ -50,7 +50,6 @@ type attempt struct {
 	ctx      context.Context
 	client   *opsmanager.Client
 	scope    Scope
-	target   string // id of the one cluster that the activity is about, for logs
 	started  time.Time
 	stopping <-chan struct{}
 	// putRefusedBefore is what the attempts before noted as PutRefused.

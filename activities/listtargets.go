@@ -48,7 +48,6 @@ func (a *Activities) ListTargets(ctx context.Context, in ListTargetsInput) (List
 	if err != nil {
 		return ListTargetsResult{}, err
 	}
-	at.target = in.ClusterID
 	defer at.end()
 	var cluster opsmanager.Cluster
 	var all []opsmanager.Cluster

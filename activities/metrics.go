@@ -39,5 +39,5 @@ func LabelOf(errorType string) string {
 func (at *attempt) retrying(err *opsmanager.Error, pause time.Duration) {
 	m := meaningOf(err)
 	activity.GetMetricsHandler(at.ctx).WithTags(map[string]string{ErrorLabel: LabelOf(m.errorType)}).Counter(RetriesMetric).Inc(1)
-	activity.GetLogger(at.ctx).Warn("trying again", "target", at.target, "pause", pause, "error", m.errorType, "message", err.Error())
+	activity.GetLogger(at.ctx).Warn("trying again", "pause", pause, "error", m.errorType, "message", err.Error())
 }

@@ -54,7 +54,6 @@ func (a *Activities) RotateKey(ctx context.Context, in RotateKeyInput) (RotateKe
 	if err != nil {
 		return RotateKeyResult{}, err
 	}
-	at.target = in.ClusterID
 	defer at.end()
 	if !vouchedFor(ctx, in.UntouchedIn) {
 		rotated, err := at.settleEarlierPut(ctx, in)

@@ -29,7 +29,6 @@ func (a *Activities) VerifyKey(ctx context.Context, in VerifyKeyInput) (VerifyKe
 	if err != nil {
 		return VerifyKeyResult{}, err
 	}
-	at.target = in.ClusterID
 	defer at.end()
 	deadline := at.started.Add(in.VerifyTimeout.Std())
 	pause := pollPause(in.VerifyTimeout.Std())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"regexp"
 	"slices"
 
 	"keyturn/workflows"
@@ -46,27 +47,50 @@ func readLogSettings(env environment) (logSettings, error) {
 }
 
 func (s logSettings) logger(out io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: s.level}
+	options := &slog.HandlerOptions{Level: s.level, ReplaceAttr: durationAsText}
 	if s.format == logFormatJSON {
 		return slog.New(rotationNamer{slog.NewJSONHandler(out, options)})
 	}
 	return slog.New(rotationNamer{slog.NewTextHandler(out, options)})
 }
 
+// durationAsText writes a duration as keyturn's JSON does everywhere else.
+func durationAsText(_ []string, attribute slog.Attr) slog.Attr {
+	if attribute.Value.Kind() == slog.KindDuration {
+		attribute.Value = slog.StringValue(attribute.Value.Duration().String())
+	}
+	return attribute
+}
+
 // workflowIDKey is what the SDK calls a workflow's id, in its own lines as in
 // those of workflows and activities.
 const workflowIDKey = "WorkflowID"
 
+// targetKey is the id of the target that a line is about.
+const targetKey = "target"
+
+// keyPath is that of a request about a target's key, in an error's text.
+var keyPath = regexp.MustCompile(`/backupConfigs/([0-9A-Fa-f]{24})/encryptionKey\b`)
+
 // rotationNamer adds connection, project and cluster to every line about a
-// rotation, whoever writes it: they stand in its workflow's id.
+// rotation, whoever writes it: they stand in its workflow's id. A line that names
+// no target, but a request about a target's key, gets the target.
 type rotationNamer struct{ slog.Handler }
 
 func (h rotationNamer) Handle(ctx context.Context, record slog.Record) error {
 	var names []slog.Attr
+	target, named := "", false
 	record.Attrs(func(attribute slog.Attr) bool {
 		names = append(names, namesIn(attribute)...)
+		named = named || attribute.Key == targetKey
+		if path := keyPath.FindStringSubmatch(attribute.Value.String()); path != nil {
+			target = path[1]
+		}
 		return true
 	})
+	if target != "" && !named {
+		names = append(names, slog.String(targetKey, target))
+	}
 	if len(names) > 0 {
 		record = record.Clone()
 		record.AddAttrs(names...)

@@ -453,6 +453,7 @@ func TestLogNamesTheRotationInEveryLine(t *testing.T) {
 	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
 	cluster := s.OM.AddReplicaSet(s.Project, "audit")
 	s.OM.Inject(simulator.RateLimited(http.MethodPut, cluster.ID, "1"))
+	s.OM.Inject(simulator.PutServerError(cluster.ID, simulator.ApplyNo))
 	env := monitoredEnvironment(s)
 	maps.Copy(env, environment{logFormatVariable: "json", logLevelVariable: "debug"})
 	w := startMonitored(t, env, oftenLooking)
@@ -469,11 +470,18 @@ func TestLogNamesTheRotationInEveryLine(t *testing.T) {
 		seen[message] = true
 		assert.Equal(t, []any{"default", s.Project, cluster.ID}, []any{entry["connection"], entry["project"], entry["cluster"]}, line)
 		assert.Equal(t, 1, strings.Count(line, `"project":`), line)
-		if message == "PUT accepted" || message == "trying again" {
-			assert.Equal(t, cluster.ID, entry["target"], line)
+		if strings.Contains(line, "/encryptionKey") || strings.Contains(line, "previousKey") {
+			assert.Equal(t, cluster.ID, entry[targetKey], line)
+			assert.Equal(t, 1, strings.Count(line, `"target":`), line)
+		}
+		for _, duration := range []string{"pause", "lasted"} {
+			if value, found := entry[duration]; found {
+				_, err := time.ParseDuration(fmt.Sprint(value))
+				assert.NoError(t, err, line)
+			}
 		}
 	}
-	for _, message := range []string{"PUT accepted", "trying again", "target verified", "rotation ended", "ExecuteActivity"} {
+	for _, message := range []string{"PUT accepted", "trying again", "Activity error.", "target verified", "rotation ended", "ExecuteActivity"} {
 		assert.True(t, seen[message], "%q must be in the log, which has %v", message, slices.Sorted(maps.Keys(seen)))
 	}
 }

@@ -73,10 +73,10 @@ func (r *rotation) workAndCount(ctx workflow.Context, t *TargetRecord) {
 	countTarget(ctx, t)
 	if t.Ambiguous && !wasAmbiguous {
 		workflow.GetMetricsHandler(ctx).WithTags(labels{StatusLabel: t.Status}).Counter(TargetsAmbiguousMetric).Inc(1)
-		workflow.GetLogger(ctx).Warn("a PUT's outcome was unknown", "target", t.Name, "status", t.Status)
+		workflow.GetLogger(ctx).Warn("a PUT's outcome was unknown", "target", t.ClusterID, "targetName", t.Name, "status", t.Status)
 	}
 	if t.Status == StatusVerified {
-		workflow.GetLogger(ctx).Info("target verified", "target", t.Name, "previousKey", t.PreviousKeyUUID, "newKey", t.NewKeyUUID)
+		workflow.GetLogger(ctx).Info("target verified", "target", t.ClusterID, "targetName", t.Name, "previousKey", t.PreviousKeyUUID, "newKey", t.NewKeyUUID)
 	}
 }
 

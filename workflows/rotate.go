@@ -153,7 +153,7 @@ func (r *rotation) work(ctx workflow.Context, t *TargetRecord) {
 
 func (r *rotation) failTarget(ctx workflow.Context, t *TargetRecord, err error) {
 	t.Status, t.Error = StatusFailed, targetErrorOf(err)
-	workflow.GetLogger(ctx).Warn("target failed", "target", t.Name, "error", t.Error.Type, "message", t.Error.Message)
+	workflow.GetLogger(ctx).Warn("target failed", "target", t.ClusterID, "targetName", t.Name, "error", t.Error.Type, "message", t.Error.Message)
 }
 
 // rotateKey runs RotateKey until its outcome is known.
