@@ -24,6 +24,8 @@ const (
 	documentationFile = "../docs/metrics.md"
 	runbookFile       = "../docs/operations.md"
 	alertsFile        = "../deploy/alerts.yml"
+	alertsTestFile    = "../deploy/alerts_test.yml"
+	overdueTestFile   = "../deploy/overdue_test.yml"
 	dashboardFile     = "../deploy/grafana-dashboard.json"
 )
 
@@ -202,6 +204,34 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 	}
 }
 
+// promtool's tests have each alert fire, and be silent.
+func TestEachAlertIsTried(t *testing.T) {
+	type tried struct{ fires, isSilent bool }
+	alerts := map[string]tried{}
+	for _, name := range []string{alertsTestFile, overdueTestFile} {
+		var file struct {
+			Tests []struct {
+				Alerts []struct {
+					Name     string `yaml:"alertname"`
+					Expected []any  `yaml:"exp_alerts"`
+				} `yaml:"alert_rule_test"`
+			}
+		}
+		require.NoError(t, yaml.Unmarshal([]byte(readText(t, name)), &file))
+		for _, test := range file.Tests {
+			for _, at := range test.Alerts {
+				was := alerts[at.Name]
+				alerts[at.Name] = tried{was.fires || len(at.Expected) > 0, was.isSilent || len(at.Expected) == 0}
+			}
+		}
+	}
+	for _, r := range readAlerts(t) {
+		if r.Alert != "" {
+			assert.Equal(t, tried{true, true}, alerts[r.Alert], r.Alert)
+		}
+	}
+}
+
 type dashboard struct {
 	SchemaVersion int
 	Templating    struct{ List []struct{ Name, Type string } }
@@ -278,7 +308,7 @@ func TestPromtoolTakesRulesAndDashboard(t *testing.T) {
 		t.Logf("promtool %s: %s", strings.Join(arguments, " "), out)
 	}
 	run("check", "rules", alertsFile)
-	run("test", "rules", "../deploy/alerts_test.yml", "../deploy/overdue_test.yml")
+	run("test", "rules", alertsTestFile, overdueTestFile)
 	// promtool knows no dashboards: their queries are rules to it.
 	var rules strings.Builder
 	rules.WriteString("groups:\n  - name: dashboard\n    rules:\n")
