@@ -2,7 +2,11 @@
 // Docker engine, and rotations on what comes of them: with containers that
 // crash, networks that part, and a new version in the middle.
 //
-//	go test -v -parallel 3 ./testsuite/containers -trials
+//	go test -v -parallel 4 -timeout 1h ./testsuite/containers -trials
+//
+// All that is compiled in the images' builds is compiled anew after a change, and
+// twice: on a busy machine, that takes longer than the ten minutes that go test
+// allows by itself.
 //
 // Where the public images can't be pulled, it makes stand-ins for them, and
 // removes those in the end. Made before, they stay, and what was compiled with

@@ -53,7 +53,10 @@ func TestRotationsInContainers(t *testing.T) {
 	needEngine(t)
 	needImages(t)
 	built := buildImages(t)
-	t.Run("Image", func(t *testing.T) { built.check(t) })
+	t.Run("Image", func(t *testing.T) {
+		t.Parallel()
+		built.check(t)
+	})
 	for _, group := range groups {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
