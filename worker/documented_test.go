@@ -17,6 +17,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
+
+	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/stage"
+	"keyturn/testsuite/temporalserver"
 )
 
 // What is shipped for those who watch the worker.
@@ -319,4 +323,29 @@ func TestPromtoolTakesRulesAndDashboard(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "dashboard.yml")
 	require.NoError(t, os.WriteFile(file, []byte(rules.String()), 0o600))
 	run("check", "rules", file)
+}
+
+// Names, units, types and texts of keyturn's own metrics keep to Prometheus'
+// conventions; the SDK's have no texts.
+func TestPromtoolTakesMetrics(t *testing.T) {
+	if !*promtool {
+		t.Skip("-promtool is not given")
+	}
+	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	cluster := s.OM.AddReplicaSet(s.Project, "audit")
+	w := startMonitored(t, monitoredEnvironment(s), oftenLooking)
+	s.RequireRotated(s.Start(s.Input(cluster.ID)), 1)
+	awaitScrape(t, w.address, "the open rotations are known", tellsQuiet)
+	_, page := get(w.address, metricsPath)
+	own := regexp.MustCompile(`(?m)^(# (HELP|TYPE) )?keyturn_.*\n`).FindAllString(page, -1)
+	for name := range readDocumentation(t) {
+		if strings.HasPrefix(name, "keyturn_") {
+			require.Contains(t, strings.Join(own, ""), "# TYPE "+name+" ")
+		}
+	}
+	check := exec.Command("promtool", "check", "metrics")
+	check.Stdin = strings.NewReader(strings.Join(own, ""))
+	out, err := check.CombinedOutput()
+	assert.NoError(t, err, "promtool check metrics: %s", out)
+	assert.Empty(t, string(out))
 }
