@@ -27,14 +27,9 @@ const (
 	addressVariable    = "TEMPORAL_ADDRESS"
 )
 
-const (
-	// examinationTime bounds it all.
-	examinationTime = 3 * time.Second
-	// verdictTime is how long a server may take, after its handshake, to say
-	// what it thinks of the client's certificate. One that is content sends its
-	// HTTP/2 settings at once.
-	verdictTime = time.Second
-)
+// examinationTime bounds it all. All of it is a server's to say what it thinks of
+// the client's certificate; one that is content sends its HTTP/2 settings at once.
+const examinationTime = 5 * time.Second
 
 // Fault is what keeps a connection from coming about.
 type Fault struct {
@@ -66,7 +61,7 @@ func Examine(ctx context.Context, options client.Options) error {
 	session := tls.Client(connection, configFor(config, address))
 	err = session.HandshakeContext(ctx)
 	if err == nil {
-		err = verdict(session)
+		err = verdict(ctx, session)
 	}
 	if fault := faultOf(err, config); fault != nil {
 		return fault
@@ -94,8 +89,9 @@ func examinePlain(ctx context.Context, connection net.Conn, address string) erro
 
 // verdict is the server's on the client's certificate, which in TLS 1.3 comes
 // after the handshake; nil = none came.
-func verdict(session *tls.Conn) error {
-	_ = session.SetReadDeadline(time.Now().Add(verdictTime)) // a connection has one
+func verdict(ctx context.Context, session *tls.Conn) error {
+	deadline, _ := ctx.Deadline()         // Examine has set one
+	_ = session.SetReadDeadline(deadline) // a connection has one
 	_, err := session.Read(make([]byte, 1))
 	return err
 }
