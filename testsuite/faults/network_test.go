@@ -97,15 +97,21 @@ func afterActivity(n int, do func()) func(point) bool {
 // of request meets it.
 func TestOpsManagerOutOfReach(t *testing.T) {
 	t.Parallel()
-	for name, make := range outages {
+	for name, begin := range outages {
 		for done, next := range []string{"Listing", "Reading", "Put", "Verifying"} {
 			t.Run(name+"/"+next, func(t *testing.T) {
 				t.Parallel()
-				o := make(t)
+				o := begin(t)
 				cluster := o.OM.AddShardedCluster(o.Project, "orders", 1)
-				g := newGate(o.Stage, afterActivity(done, o.down))
+				begun := make(chan struct{})
+				g := newGate(o.Stage, afterActivity(done, func() { o.down(); close(begun) }))
 				o.StartWorkerWith(g.dial(o.Stage), o.client, fewPollers)
 				run := o.Start(inputOf(o.Stage, cluster.ID))
+				select {
+				case <-begun: // an attempt before it may have been too slow for its timeout
+				case <-time.After(patience):
+					require.Fail(t, "the outage has not begun")
+				}
 				awaitPending(o.Stage, run, func(p *workflowpb.PendingActivityInfo) bool { return p.GetAttempt() > 1 })
 				o.up()
 				o.RequireRotated(run, 2)
@@ -138,10 +144,10 @@ func awaitPending(s stage.Stage, run workflowRun, fulfils func(*workflowpb.Pendi
 // done until then.
 func TestOutageThatLasts(t *testing.T) {
 	t.Parallel()
-	for name, make := range outages {
+	for name, begin := range outages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := make(t)
+			o := begin(t)
 			o.Unrecorded = true
 			cluster := o.OM.AddShardedCluster(o.Project, "orders", 1)
 			g := newGate(o.Stage, afterActivity(4, o.down))
