@@ -146,7 +146,7 @@ var mutations = []mutation{
 		"\tif err := r.listTargets(ctx); err != nil {\n\t\treturn err\n\t}\n",
 		"\t_ = workflow.Sleep(ctx, time.Second)\n\tif err := r.listTargets(ctx); err != nil {\n\t\treturn err\n\t}\n", replayTests},
 	{"another activity id in the history", "activities/activities.go",
-		`VerifyKeyName   = "VerifyKey"`, `VerifyKeyName   = "VerifyKeys"`, replayTests},
+		`VerifyKeyName    = "VerifyKey"`, `VerifyKeyName    = "VerifyKeys"`, replayTests},
 	{"one rotation for each cluster, on a real server", "workflows/rotatecluster.go",
 		`if temporal.IsWorkflowExecutionAlreadyStartedError(err) {`, `if err == nil {`, serverTests},
 }
