@@ -236,6 +236,21 @@ func TestARateLimitCostsNoAttempt(t *testing.T) {
 	assert.GreaterOrEqual(t, sent[3].Sub(sent[2]), time.Second)
 }
 
+// A 503 or 409 that asks for a pause gets it, though it slows no other request
+// down: the next attempt comes no sooner.
+func TestTheNextAttemptKeepsToRetryAfter(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	set := om.AddReplicaSet(project, "audit")
+	busy := simulator.InvalidState(http.MethodGet, set.ID)
+	busy.Header = map[string]string{"Retry-After": "7"}
+	om.Inject(busy)
+	_, err := run[activities.VerifyKeyResult](t, om, activities.VerifyKeyName, activities.VerifyKeyInput{
+		Scope: scope(), ClusterID: set.ID, VerifyTimeout: activities.Duration(time.Second),
+	})
+	appErr := requireType(t, err, activities.ErrorOpsManagerUnavailable, true)
+	assert.Equal(t, 7*time.Second, appErr.NextRetryDelay())
+}
+
 func TestRetryAfterBeyondTheRetryTimeoutIsNotWaitedFor(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
