@@ -56,6 +56,7 @@ func (a *app) rootCommand() *cobra.Command {
 		Long:          rootHelp,
 		Example:       rootExamples,
 		Version:       version.String(),
+		RunE:          commandIsMissing,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -80,6 +81,12 @@ func (a *app) do(action func(context.Context, *cobra.Command) error) func(*cobra
 		a.acting = true
 		return action(command.Context(), command)
 	}
+}
+
+// commandIsMissing is the action of what does nothing without a further command:
+// a script whose variable is empty must not take it for done.
+func commandIsMissing(command *cobra.Command, _ []string) error {
+	return wrongUse("a command is missing: see %s --help", command.CommandPath())
 }
 
 func userName() string {

@@ -79,6 +79,8 @@ func TestWrongUse(t *testing.T) {
 		args []string
 		want string
 	}{
+		{nil, "a command is missing: see starter --help"},
+		{[]string{"schedule"}, "a command is missing: see starter schedule --help"},
 		{[]string{"rotat"}, "unknown command"},
 		{[]string{"watch", "--nope"}, "unknown flag"},
 		{[]string{"watch", "--project", testProject}, "[project cluster]"},

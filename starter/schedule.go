@@ -19,7 +19,7 @@ func (a *app) scheduleCommand() *cobra.Command {
 		Long:    scheduleHelp,
 		Example: scheduleExamples,
 		Args:    cobra.NoArgs,
-		RunE:    func(command *cobra.Command, _ []string) error { return command.Help() },
+		RunE:    commandIsMissing,
 	}
 	command.AddCommand(
 		a.applyScheduleCommand(), a.listSchedulesCommand(), a.showScheduleCommand(), a.triggerScheduleCommand(),

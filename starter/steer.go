@@ -81,6 +81,7 @@ func (a *app) skipCommand() *cobra.Command {
 		f, func() any { return workflows.SkipRequest{By: f.by, Targets: f.targets, Reason: f.reason} })
 	addTargets(command, f)
 	must(command.MarkFlagRequired("targets"))
+	command.Example += " --targets orders-1 --reason decommissioned"
 	command.Flags().StringVar(&f.reason, "reason", "", "why, for the records")
 	return command
 }

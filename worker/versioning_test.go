@@ -242,12 +242,17 @@ func TestVersioningIsOffUnlessSet(t *testing.T) {
 	}
 }
 
-// The first version takes over what workers of no version have begun.
+// The first version takes over what workers of no version have begun, when
+// those end.
 func TestFirstVersionTakesOverWhatIsUnderWay(t *testing.T) {
 	v := newVersioned(t, temporalserver.Shared(t))
-	v.startWorker("")
+	unversioned := v.startWorker("")
 	parent, id := v.startHeld("orders", 2)
 	v.makeCurrent(v.startWorker("1.0.0"))
+	unversioned.signal(t, syscall.SIGTERM)
+	if code := unversioned.exitCode(t); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
 	v.approveAndFinish(parent, id)
 	if found, _ := v.buildIDs(id); !slices.Equal(found, []string{"", "1.0.0"}) {
 		t.Errorf("it was done by the versions %q, want none and then 1.0.0", found)
