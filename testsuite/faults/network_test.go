@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,14 +81,12 @@ func startImpostor(t *testing.T, address string) *httptest.Server {
 // afterActivity reaches the moment when Temporal has the n-th completed
 // activity, and the worker does not know it yet; 0 is the rotation's beginning.
 func afterActivity(n int, do func()) func(point) bool {
+	var completed atomic.Int64 // messages come side by side
 	return func(p point) bool {
-		if n == 0 && p.number == 1 && !p.after {
+		isBeginning := n == 0 && p.number == 1 && !p.after
+		isCompletion := p.after && p.name == "RespondActivityTaskCompleted"
+		if isBeginning || isCompletion && completed.Add(1) == int64(n) {
 			do()
-		}
-		if p.after && p.name == "RespondActivityTaskCompleted" {
-			if n--; n == 0 {
-				do()
-			}
 		}
 		return false
 	}
