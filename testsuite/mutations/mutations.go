@@ -14,12 +14,13 @@ var (
 	activityTests = []string{"./activities"}
 	workflowTests = []string{"./workflows"}
 	replayTests   = []string{"./testsuite/replay"}
-	serverTests   = []string{"./testsuite/endtoend"}
-	decisionTests = []string{"./testsuite/endtoend", "-run", "Decisions"}
-	fleetTests    = []string{"./testsuite/endtoend", "-run", "Fleet"}
-	settingsTests = []string{"./worker"}
-	monitorTests  = []string{"./worker", "-run", "Readiness|Ledger|Silence"}
 )
+
+// serverTests are those with this in their names that need a real server: all of
+// them would take minutes for each mutation.
+func serverTests(named string) []string { return []string{"./testsuite/endtoend", "-run", named} }
+
+func workerTests(named string) []string { return []string{"./worker", "-run", named} }
 
 var mutations = []mutation{
 	// One PUT
@@ -76,9 +77,9 @@ var mutations = []mutation{
 	{"a carried-over key that has changed stays verified", "workflows/rotatecluster.go",
 		`&& leavesCarriedOver(ctx) {`, `&& !leavesCarriedOver(ctx) {`, workflowTests},
 	{"a decision does not end what may be commanded", "workflows/steering.go",
-		`func (r *rotation) isClosed() bool { return r.currentPhase() == PhaseDone }`, `func (r *rotation) isClosed() bool { return r.phase == PhaseDone }`, decisionTests},
+		`func (r *rotation) isClosed() bool { return r.currentPhase() == PhaseDone }`, `func (r *rotation) isClosed() bool { return r.phase == PhaseDone }`, serverTests("Decisions")},
 	{"a plan that is being aborted may be decided", "workflows/steering.go",
-		"r.currentPhase())\n\t}\n\treturn r.checkNotAborting()", "r.currentPhase())\n\t}\n\treturn nil", decisionTests},
+		"r.currentPhase())\n\t}\n\treturn r.checkNotAborting()", "r.currentPhase())\n\t}\n\treturn nil", serverTests("Decisions")},
 	{"a pause ends while the rotation is aborted", "workflows/steering.go",
 		"\t\treturn errors.New(\"the rotation is not paused\")\n\t}\n\treturn r.checkNotAborting()", "\t\treturn errors.New(\"the rotation is not paused\")\n\t}\n\treturn nil", workflowTests},
 	{"a failure does not hold", "workflows/rotate.go",
@@ -87,17 +88,17 @@ var mutations = []mutation{
 		`if r.input.DryRun {`, `if r.input.DryRun && r.phase == "" {`, workflowTests},
 	// Fleets
 	{"rotations in work are forgotten when a fleet continues as new", "workflows/fleetreports.go",
-		`if r.fleetID == "" {`, `if r.fleetID != "never" {`, fleetTests},
+		`if r.fleetID == "" {`, `if r.fleetID != "never" {`, serverTests("AFleetContinuesAsNew")},
 	{"an old word of the fleet overrules a newer one", "workflows/fleetreports.go",
 		`if order.Revision > r.steering.FleetRevision {`, `if order.Revision > 0 {`, workflowTests},
 	{"a word that is meant for another rotation is obeyed", "workflows/fleetreports.go",
 		`if order.FirstRunID != info.FirstRunID {`, `if order.FirstRunID == "never" {`, workflowTests},
 	{"a fleet goes on whatever fails", "workflows/rotatefleet.go",
-		`f.result.Counts.Failed > f.input.MaxFailedClusters`, `f.result.Counts.Failed < 0`, fleetTests},
+		`f.result.Counts.Failed > f.input.MaxFailedClusters`, `f.result.Counts.Failed < 0`, serverTests("AFleetStops")},
 	{"a cluster without encryption counts as failed", "activities/errors.go",
-		`return d.KeysRead == 0 &&`, `return d.KeysRead < 0 &&`, fleetTests},
+		`return d.KeysRead == 0 &&`, `return d.KeysRead < 0 &&`, serverTests("RotatesAFleet")},
 	{"a fleet's rotations go first", "workflows/rotatefleet.go",
-		`fleetPriority = 4`, `fleetPriority = 1`, fleetTests},
+		`fleetPriority = 4`, `fleetPriority = 1`, serverTests("DoesNotStarve")},
 	{"a project's answer is quoted", "opsmanager/projects.go",
 		`r.secret = true`, `r.secret = false`, clientTests},
 	// Patience
@@ -125,11 +126,11 @@ var mutations = []mutation{
 	{"a name that no server can read is sent", "opsmanager/config.go",
 		` || !quotable(c.PublicKey)`, ``, clientTests},
 	{"Temporal's untrusted certificate is not told", "internal/handshake/handshake.go",
-		`case errors.As(err, &unknown):`, `case errors.As(err, &unknown) && config == nil:`, settingsTests},
+		`case errors.As(err, &unknown):`, `case errors.As(err, &unknown) && config == nil:`, workerTests("TemporalsTLS")},
 	{"a rotation moves to the current version", "worker/versioning.go",
-		`VersioningBehaviorPinned`, `VersioningBehaviorAutoUpgrade`, settingsTests},
+		`VersioningBehaviorPinned`, `VersioningBehaviorAutoUpgrade`, workerTests("RotationEndsOnTheVersion")},
 	{"a file's text is shown in a setting's error", "worker/connections.go",
-		`return fmt.Sprintf("the file is not TOML: line %d", parseErr.Position.Line)`, `return fmt.Sprintf("the file is not TOML: %v %s", parseErr, parseErr.LastKey)`, settingsTests},
+		`return fmt.Sprintf("the file is not TOML: line %d", parseErr.Position.Line)`, `return fmt.Sprintf("the file is not TOML: %v %s", parseErr, parseErr.LastKey)`, workerTests("WrongSetting")},
 	// What those who watch are told
 	{"a continued run is counted as an end", "workflows/metrics.go",
 		`if errors.As(err, &goesOn) {`, `if errors.As(err, &goesOn) && ctx == nil {`, workflowTests},
@@ -138,9 +139,9 @@ var mutations = []mutation{
 	{"a call that failed counts as an answer", "opsmanager/keys.go",
 		`defer func() { c.ended(r, err) }()`, `defer func() { c.ended(r, nil) }()`, clientTests},
 	{"a worker whose credentials are refused is ready", "worker/monitor.go",
-		`refused := last.refused && last.at.After(lastRead)`, `refused := last.refused && lastRead.IsZero()`, monitorTests},
+		`refused := last.refused && last.at.After(lastRead)`, `refused := last.refused && lastRead.IsZero()`, workerTests("Readiness|Ledger|Silence")},
 	{"a metric that is not documented", "worker/metrics/definitions.go",
-		`buildInfo       = "keyturn_build_info"`, `buildInfo       = "keyturn_build"`, monitorTests},
+		`buildInfo       = "keyturn_build_info"`, `buildInfo       = "keyturn_build"`, workerTests("Readiness|Ledger|Silence")},
 	// Safety of change
 	{"the order of the steps is changed", "workflows/rotatecluster.go",
 		"\tif err := r.listTargets(ctx); err != nil {\n\t\treturn err\n\t}\n",
@@ -148,5 +149,5 @@ var mutations = []mutation{
 	{"another activity id in the history", "activities/activities.go",
 		`VerifyKeyName    = "VerifyKey"`, `VerifyKeyName    = "VerifyKeys"`, replayTests},
 	{"one rotation for each cluster, on a real server", "workflows/rotatecluster.go",
-		`if temporal.IsWorkflowExecutionAlreadyStartedError(err) {`, `if err == nil {`, serverTests},
+		`if temporal.IsWorkflowExecutionAlreadyStartedError(err) {`, `if err == nil {`, serverTests("OneRotationForEachCluster|UnderAnotherID")},
 }
