@@ -217,10 +217,12 @@ func TestAFleetThatIsBeingAbortedIsCommandedNoMore(t *testing.T) {
 	t.Parallel()
 	s := stage.New(t, simulator.Options{})
 	set := s.OM.AddReplicaSet(s.Project, "audit")
-	s.OM.Inject(simulator.Fault{Method: http.MethodPut, ClusterID: set.ID, Apply: simulator.ApplyBefore, Delay: 3 * time.Second})
+	s.Detain(set.ID)
 	s.StartWorker()
-	run := s.StartFleet(fleetOf(s))
-	s.AwaitLedger(func(l simulator.Ledger) bool { return len(l.Rotations) == 1 })
+	input := fleetOf(s)
+	input.Rotation.RetryTimeout = workflows.Duration(s.Patience)
+	run := s.StartFleet(input)
+	s.AwaitPut()
 	for _, command := range []string{workflows.PauseUpdate, workflows.AbortUpdate} {
 		_, err := s.UpdateFleet(run.GetID(), command, workflows.ReasonRequest{By: "lee"})
 		require.NoError(t, err, command)
@@ -229,6 +231,7 @@ func TestAFleetThatIsBeingAbortedIsCommandedNoMore(t *testing.T) {
 		_, err := s.UpdateFleet(run.GetID(), command, workflows.ReasonRequest{By: "lee"})
 		assert.ErrorContains(t, err, "the fleet's rotation is being aborted", command)
 	}
+	s.OM.ClearFaults()
 	_, err := s.FleetResult(run)
 	stage.RequireFailure(t, err, activities.ErrorAborted)
 	requireOnePutEach(s)

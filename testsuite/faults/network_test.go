@@ -106,11 +106,7 @@ func TestOpsManagerOutOfReach(t *testing.T) {
 				g := newGate(o.Stage, afterActivity(done, func() { o.down(); close(begun) }))
 				o.StartWorkerWith(g.dial(o.Stage), o.client, fewPollers)
 				run := o.Start(inputOf(o.Stage, cluster.ID))
-				select {
-				case <-begun: // an attempt before it may have been too slow for its timeout
-				case <-time.After(patience):
-					require.Fail(t, "the outage has not begun")
-				}
+				awaitClosed(o.Stage, begun) // an attempt before it may have been too slow for its timeout
 				awaitPending(o.Stage, run, func(p *workflowpb.PendingActivityInfo) bool { return p.GetAttempt() > 1 })
 				o.up()
 				o.RequireRotated(run, 2)
