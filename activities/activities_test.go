@@ -17,11 +17,11 @@ import (
 
 	"keyturn/activities"
 	"keyturn/opsmanager"
-	"keyturn/testsuite/environment"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/fixture"
 )
 
-const project = environment.Project
+const project = fixture.Project
 
 func run[R any](t *testing.T, om *simulator.Server, name string, input any) (result R, err error) {
 	t.Helper()
@@ -29,7 +29,7 @@ func run[R any](t *testing.T, om *simulator.Server, name string, input any) (res
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	env := suite.NewTestActivityEnvironment()
 	activities.Register(env, &activities.Activities{
-		Connections: map[string]*opsmanager.Client{"default": environment.Client(t, om)},
+		Connections: map[string]*opsmanager.Client{"default": fixture.Client(t, om)},
 		Heartbeat:   func(context.Context, []byte, any) error { return nil },
 	})
 	value, err := env.ExecuteActivity(name, input)
@@ -43,11 +43,11 @@ func scope() activities.Scope {
 	return activities.Scope{Connection: "default", ProjectID: project, RetryTimeout: activities.Duration(time.Minute)}
 }
 
-func requireType(t *testing.T, err error, errorType string, retryable bool) *temporal.ApplicationError {
+func requireType(t *testing.T, err error, errorType activities.ErrorType, retryable bool) *temporal.ApplicationError {
 	t.Helper()
 	var appErr *temporal.ApplicationError
 	require.ErrorAs(t, err, &appErr)
-	require.Equal(t, errorType, appErr.Type(), "%v", err)
+	require.Equal(t, errorType, activities.ErrorType(appErr.Type()), "%v", err)
 	require.Equal(t, !retryable, appErr.NonRetryable(), "%v", err)
 	return appErr
 }
@@ -92,15 +92,15 @@ func TestTopologies(t *testing.T) {
 		"parent with a shardName":       {whole("named", "named-9"), []string{"named-9", "named-10", "named-config"}, ""},
 		"others of its display name":    {withUnknown, []string{"withunknown-9", "withunknown-10", "withunknown-config"}, ""},
 		"plain replica set":             {om.AddReplicaSet(project, "audit").ID, []string{"audit"}, ""},
-		"two clusters of one name":      {twice, nil, "2 sharded clusters"},
-		"parent is not listed":          {hidden, nil, "leaves it out"},
-		"no config server":              {noConfig, nil, "0 config servers"},
-		"two config servers":            {twoConfigs, nil, "2 config servers"},
-		"no shard":                      {noShards, nil, "no shard"},
-		"standalone shards":             {standalone, nil, "no shard"},
+		"two clusters of one name":      {twice, nil, "expected one sharded cluster of this name, found 2"},
+		"parent is not listed":          {hidden, nil, "missing from the project's cluster list"},
+		"no config server":              {noConfig, nil, "expected one config server, found 0"},
+		"two config servers":            {twoConfigs, nil, "expected one config server, found 2"},
+		"no shard":                      {noShards, nil, "none of its shards"},
+		"standalone shards":             {standalone, nil, "none of its shards"},
 		"a shard of an unknown type":    {unknownShard, nil, "QUANTUM_SET"},
 		"one shard twice":               {sameShard, nil, `"sameshard-9"`},
-		"a shard instead of its parent": {add("elsewhere", "elsewhere-0", "elsewhere-0", simulator.TypeReplicaSet), nil, "give the sharded cluster's id"},
+		"a shard instead of its parent": {add("elsewhere", "elsewhere-0", "elsewhere-0", simulator.TypeReplicaSet), nil, "use the ID of the sharded cluster, which keyturn clusters lists"},
 		"a config server":               {add("x", "", "x", simulator.TypeConfigServerReplicaSet), nil, "neither a sharded cluster nor a replica set"},
 		"an unknown type":               {add("x", "", "x", "TOMORROW"), nil, "neither"},
 	} {
@@ -147,6 +147,7 @@ func TestRotateKeyReadsBeforeAnUnprovenPut(t *testing.T) {
 }
 
 func TestRotateKeySettlesAPutOfUnknownOutcome(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		fault   func(id string) simulator.Fault
 		applied bool
@@ -184,19 +185,19 @@ func TestRotateKeySettlesAPutOfUnknownOutcome(t *testing.T) {
 }
 
 func TestEveryKindOfErrorHasAMeaning(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	input := activities.ReadKeysInput{Scope: scope(), ClusterIDs: []string{set.ID}, Concurrency: 1}
-	for errorType, c := range map[string]struct {
+	for errorType, c := range map[activities.ErrorType]struct {
 		fault     simulator.Fault
 		retryable bool
 	}{
-		activities.ErrorUnauthorized:          {simulator.Unauthorized(http.MethodGet, set.ID), false},
-		activities.ErrorForbidden:             {simulator.AccessListRefusal(http.MethodGet, set.ID), false},
-		activities.ErrorNotFound:              {simulator.KeyNotFound(set.ID), false},
-		activities.ErrorEncryptionOff:         {simulator.KeyNull(set.ID), false},
-		activities.ErrorUnexpectedResponse:    {simulator.KeyGarbage(set.ID).Always(), false},
-		activities.ErrorOpsManagerUnavailable: {simulator.InvalidState(http.MethodGet, set.ID), true},
+		activities.ErrorUnauthorized:       {simulator.Unauthorized(http.MethodGet, set.ID), false},
+		activities.ErrorForbidden:          {simulator.AccessListRefusal(http.MethodGet, set.ID), false},
+		activities.ErrorNotFound:           {simulator.KeyNotFound(set.ID), false},
+		activities.ErrorEncryptionOff:      {simulator.KeyNull(set.ID), false},
+		activities.ErrorUnexpectedResponse: {simulator.KeyGarbage(set.ID).Always(), false},
 	} {
 		om.ClearFaults()
 		om.Inject(c.fault)
@@ -213,6 +214,7 @@ func TestEveryKindOfErrorHasAMeaning(t *testing.T) {
 // A 429 makes the worker wait, and look again before another PUT, but costs no
 // attempt.
 func TestARateLimitCostsNoAttempt(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	om.Inject(simulator.RateLimited(http.MethodPut, set.ID, "1"))
@@ -257,10 +259,11 @@ func TestRetryAfterBeyondTheRetryTimeoutIsNotWaitedFor(t *testing.T) {
 	om.Inject(simulator.RateLimited(http.MethodGet, set.ID, "3600"))
 	_, err := run[activities.ReadKeysResult](t, om, activities.ReadKeysName, activities.ReadKeysInput{Scope: scope(), ClusterIDs: []string{set.ID}})
 	appErr := requireType(t, err, activities.ErrorRateLimited, false)
-	assert.Contains(t, appErr.Message(), "not retried: Ops Manager asks for a pause of 1h0m0s, and retryTimeout is 1m0s")
+	assert.Contains(t, appErr.Message(), "not retried: Ops Manager requests a pause of 1h, longer than the retryTimeout of 1m")
 }
 
 func TestOnePassingOddAnswerIsForgiven(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	previous := om.Key(set.ID)
@@ -279,7 +282,7 @@ func TestVerifyKeyWaitsForANewIDToShow(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{ShowAfter: 150 * time.Millisecond})
 	set := om.AddReplicaSet(project, "audit")
 	previous := om.Key(set.ID)
-	require.NoError(t, environment.Client(t, om).RotateEncryptionKey(t.Context(), project, set.ID, nil))
+	require.NoError(t, fixture.Client(t, om).RotateEncryptionKey(t.Context(), project, set.ID, nil))
 	verified, err := run[activities.VerifyKeyResult](t, om, activities.VerifyKeyName, activities.VerifyKeyInput{
 		Scope: scope(), ClusterID: set.ID, PreviousKeyUUID: previous, VerifyTimeout: activities.Duration(5 * time.Second),
 	})
@@ -299,9 +302,9 @@ func TestDurationsAreStrings(t *testing.T) {
 	}
 }
 
-// The list of a fleet can be continued at any time: what has come or gone in
-// between neither repeats a cluster nor loses one.
-func TestClustersAreListedInPieces(t *testing.T) {
+// The list of a fleet can be continued at any time: clusters that are added or
+// removed in between neither repeat another one nor hide it.
+func TestClustersAreListedInPages(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{MaxItemsPerPage: 3})
 	projects := []string{"65a1f0c2d3e4b5a697880002", "65a1f0c2d3e4b5a697880001"}
 	var want []string
@@ -343,7 +346,109 @@ func TestClustersAreListedInPieces(t *testing.T) {
 	requireType(t, err, activities.ErrorInvalidInput, false)
 }
 
-func TestAnInterruptedListingGoesOn(t *testing.T) {
+// Each project that cannot be listed is reported once, at its place in the order,
+// wherever the list is continued. All of them are known at once where the totals
+// are requested.
+func TestUnlistedProjectsHaveTheirPlaceInTheList(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	var want, failing []string
+	for i := range 9 {
+		id := fmt.Sprintf("65a1f0c2d3e4b5a69788%04x", i)
+		om.AddProject(simulator.Project{ID: id})
+		set := om.AddReplicaSet(id, "audit")
+		if i%3 == 2 {
+			failing = append(failing, id)
+			fault := simulator.AccessListRefusal(http.MethodGet, "").On(simulator.KindClusters).Always()
+			fault.ProjectID = id
+			om.Inject(fault)
+			continue
+		}
+		want = append(want, set.ID)
+	}
+	for limit := 1; limit <= 10; limit++ {
+		input := activities.ListClustersInput{Scope: scope(), Limit: limit, Count: true, ReportUnlisted: true}
+		var found, unlisted []string
+		for {
+			listed, err := run[activities.ListClustersResult](t, om, activities.ListClustersName, input)
+			require.NoError(t, err)
+			for _, c := range listed.Clusters {
+				found = append(found, c.ClusterID)
+			}
+			for _, p := range listed.Unlisted {
+				unlisted = append(unlisted, p.ProjectID)
+				assert.Equal(t, activities.ErrorForbidden, p.Type)
+			}
+			if input.Count {
+				assert.Equal(t, 9, listed.Total)
+				assert.Equal(t, 3, listed.TotalUnlisted)
+				assert.Len(t, listed.UnlistedAhead, 3-len(listed.Unlisted))
+			}
+			if !listed.More {
+				break
+			}
+			input.After, input.Count = listed.Last, false
+			require.LessOrEqual(t, len(found)+len(unlisted), 9, "a list must not begin again")
+		}
+		assert.Equal(t, want, found, "limit %d", limit)
+		assert.Equal(t, failing, unlisted, "limit %d", limit)
+	}
+
+	_, err := run[activities.ListClustersResult](t, om, activities.ListClustersName, activities.ListClustersInput{Scope: scope(), Limit: 10})
+	requireType(t, err, activities.ErrorForbidden, false)
+}
+
+// However many projects fail with transient errors, one retryTimeout is all that
+// they cost, and those that recover within it are listed.
+func TestTransientErrorsOfManyProjectsShareOneTimeout(t *testing.T) {
+	t.Parallel()
+	const projects = 24
+	om := simulator.Start(t, simulator.Options{})
+	in := activities.ListClustersInput{Scope: scope(), Limit: 100, Count: true, ReportUnlisted: true}
+	in.RetryTimeout = activities.Duration(1500 * time.Millisecond)
+	for i := range projects {
+		id := fmt.Sprintf("65a1f0c2d3e4b5a69788%04x", i)
+		om.AddProject(simulator.Project{ID: id})
+		om.AddReplicaSet(id, "audit")
+		fault := simulator.ServerError(http.MethodGet, "", simulator.ApplyNo).On(simulator.KindClusters)
+		fault.ProjectID = id
+		switch i % 3 {
+		case 0:
+			om.Inject(fault.Always())
+		case 1:
+			om.Inject(fault)
+		}
+	}
+	listed, err := run[activities.ListClustersResult](t, om, activities.ListClustersName, in)
+	require.NoError(t, err)
+	assert.Len(t, listed.Clusters, projects*2/3)
+	require.Len(t, listed.Unlisted, projects/3)
+	assert.Equal(t, activities.ErrorOpsManagerUnavailable, listed.Unlisted[0].Type)
+	assert.Contains(t, listed.Unlisted[0].Message, "gave up after retrying for 1.5s")
+	requests := om.Ledger().Count(http.MethodGet, "")
+	assert.LessOrEqual(t, requests, 2*(1+projects+4*projects/2), "each project is retried a few times only")
+}
+
+// An outage is the fleet's error, not that of each project.
+func TestAnOutageIsNotAFailureOfEachProject(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	in := activities.ListClustersInput{Scope: scope(), Limit: 100, Count: true, ReportUnlisted: true}
+	in.RetryTimeout = activities.Duration(100 * time.Millisecond)
+	for i := range 12 {
+		in.ProjectIDs = append(in.ProjectIDs, fmt.Sprintf("65a1f0c2d3e4b5a69788%04x", i))
+		om.AddProject(simulator.Project{ID: in.ProjectIDs[i]})
+	}
+	om.Inject(simulator.ServerError(http.MethodGet, "", simulator.ApplyNo).On(simulator.KindClusters).Always())
+	_, err := run[activities.ListClustersResult](t, om, activities.ListClustersName, in)
+	failed := requireType(t, err, activities.ErrorOpsManagerUnavailable, false)
+	assert.Contains(t, failed.Message(), "none of 12 projects can be listed: gave up after retrying")
+	in.After = &activities.ClusterRef{ProjectID: in.ProjectIDs[3], ClusterID: "f"}
+	listed, err := run[activities.ListClustersResult](t, om, activities.ListClustersName, in)
+	require.NoError(t, err)
+	assert.Len(t, listed.Unlisted, 9, "after the beginning of the list, each project is reported")
+}
+
+func TestListingRetriesTransientErrors(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	om.AddReplicaSet(project, "audit")
 	om.Inject(simulator.ProxyError(http.MethodGet, "", http.StatusServiceUnavailable, simulator.ApplyNo).On(simulator.KindClusters))
@@ -352,9 +457,9 @@ func TestAnInterruptedListingGoesOn(t *testing.T) {
 	assert.Len(t, listed.Clusters, 1)
 }
 
-// Whether any target has a key tells a cluster that is not encrypted from one
+// Whether any target has a key distinguishes a cluster that is not encrypted from one
 // that is broken.
-func TestATargetWithoutAKeyIsToldFromAClusterWithoutAny(t *testing.T) {
+func TestATargetWithoutAKeyIsDistinguishedFromAClusterWithoutAny(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	om.Inject(simulator.KeyNull(cluster.ShardIDs[1]).Always())
@@ -372,6 +477,6 @@ func TestATargetWithoutAKeyIsToldFromAClusterWithoutAny(t *testing.T) {
 		var details activities.FailureDetails
 		require.NoError(t, appErr.Details(&details))
 		assert.Equal(t, keys, details.KeysRead)
-		assert.Equal(t, keys == 0, details.SaysNotEncrypted(appErr.Type()))
+		assert.Equal(t, keys == 0, details.IsNotEncrypted(activities.ErrorType(appErr.Type())))
 	}
 }

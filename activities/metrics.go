@@ -1,7 +1,6 @@
 package activities
 
 import (
-	"slices"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -13,31 +12,24 @@ import (
 // counted through the SDK's metrics handler, as the workflows' metrics are.
 const RetriesMetric = "keyturn_retries_total"
 
+// What is counted of the ledger.
+const (
+	// LedgerEntriesMetric counts records that the ledger has taken, by SourceLabel;
+	// one that is repeated because its answer was lost counts again.
+	LedgerEntriesMetric = "keyturn_ledger_entries_total"
+	// LedgerFailuresMetric counts attempts to record that failed, by ErrorLabel.
+	LedgerFailuresMetric = "keyturn_ledger_failures_total"
+	// SourceLabel says who has recorded an entry.
+	SourceLabel = "source"
+)
+
 // ErrorLabel is the label that holds an error's type.
 const ErrorLabel = "error"
 
-// ErrorTypes are all types of application errors that reach a caller.
-var ErrorTypes = []string{
-	ErrorInvalidInput, ErrorUnknownConnection, ErrorUnauthorized, ErrorForbidden, ErrorNotFound, ErrorUnexpectedTopology,
-	ErrorEncryptionOff, ErrorClusterBusy, ErrorKeyUnchanged, ErrorRejected, ErrorApprovalTimedOut, ErrorAborted,
-	ErrorPartialFailure, ErrorUnexpectedResponse, ErrorRateLimited, ErrorOpsManagerUnavailable,
-}
-
-// OtherError labels an error whose type is none of ErrorTypes, so that a label
-// has no more values than are known.
-const OtherError = "Other"
-
-// LabelOf is the value of ErrorLabel for an error's type.
-func LabelOf(errorType string) string {
-	if slices.Contains(ErrorTypes, errorType) {
-		return errorType
-	}
-	return OtherError
-}
-
-// retrying counts and logs a try that is made again after a pause.
-func (at *attempt) retrying(err *opsmanager.Error, pause time.Duration) {
-	m := meaningOf(err)
-	activity.GetMetricsHandler(at.ctx).WithTags(map[string]string{ErrorLabel: LabelOf(m.errorType)}).Counter(RetriesMetric).Inc(1)
-	activity.GetLogger(at.ctx).Warn("trying again", "pause", pause, "error", m.errorType, "message", err.Error())
+// reportRetry counts and logs a try that is made again after a pause.
+func (at *attempt) reportRetry(err *opsmanager.Error, pause time.Duration) {
+	at.failedRequests.Add(1)
+	m := classify(err)
+	activity.GetMetricsHandler(at.ctx).WithTags(map[string]string{ErrorLabel: string(m.errorType)}).Counter(RetriesMetric).Inc(1)
+	activity.GetLogger(at.ctx).Warn("retrying", "pause", pause, "error", m.errorType, "message", err.Error())
 }

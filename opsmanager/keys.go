@@ -2,107 +2,103 @@ package opsmanager
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
-	"unicode"
 )
 
 const keyPath = "/groups/%s/backupConfigs/%s/encryptionKey"
 
-// maxKeyID bounds a key's id, in bytes; a UUID has 36.
+// maxKeyID is the longest id of a key, in bytes; a UUID has 36.
 const maxKeyID = 256
 
-// EncryptionKey reads the id of the KMIP master key that a cluster's backup is
-// under now. The id is an opaque string: compare it, don't parse it. The id of
-// a sharded cluster's parent has no key; its shards and config server have.
-// An answer without a key is an error of kind EncryptionOff.
+// keyObject is the API's answer to a GET of a key, and sometimes to a PUT.
+type keyObject struct {
+	ClusterID string  `json:"clusterId"`
+	GroupID   string  `json:"groupId"`
+	UUID      *string `json:"encryptionKeyUUID"`
+}
+
+func (k keyObject) isAbout(projectID, clusterID string) bool {
+	return strings.EqualFold(k.ClusterID, clusterID) && strings.EqualFold(k.GroupID, projectID)
+}
+
+// isBareKey reports whether an object says nothing but that there is no key: it is
+// empty, or has the field of the key without a value. Anything else that does not
+// name the cluster is somebody else's, such as a login page's JSON.
+func isBareKey(body []byte) bool {
+	fields, ok := objectOf(body)
+	delete(fields, "encryptionKeyUUID")
+	delete(fields, "links")
+	return ok && len(fields) == 0
+}
+
+// EncryptionKey reads the id of the KMIP master key that encrypts a cluster's
+// backup now. The id is an opaque string of at most 256 bytes: compare it, do not
+// parse it. The parent of a sharded cluster has no key; its shards and its config
+// server have. A response without a key is an error of kind [EncryptionOff].
 func (c *Client) EncryptionKey(ctx context.Context, projectID, clusterID string) (string, error) {
 	r, err := c.request(http.MethodGet, keyPath, projectID, clusterID)
 	if err != nil {
 		return "", err
 	}
-	var key struct {
-		ClusterID string  `json:"clusterId"`
-		GroupID   string  `json:"groupId"`
-		UUID      *string `json:"encryptionKeyUUID"`
-	}
+	var key keyObject
 	a, err := c.read(ctx, r, &key)
 	if err != nil {
 		return "", err
 	}
-	if key.UUID == nil || *key.UUID == "" {
-		return "", &Error{Kind: EncryptionOff, Method: r.method, Path: r.target(), StatusCode: a.status, Detail: "the answer holds no encryptionKeyUUID"}
-	}
-	if !strings.EqualFold(key.ClusterID, clusterID) || !strings.EqualFold(key.GroupID, projectID) {
-		return "", c.unexpected(r, a, fmt.Sprintf("the answer is about cluster %q of project %q", key.ClusterID, key.GroupID))
-	}
-	if len(*key.UUID) > maxKeyID || strings.ContainsFunc(*key.UUID, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+	hasKey, isAbout := key.UUID != nil && *key.UUID != "", key.isAbout(projectID, clusterID)
+	switch {
+	case !hasKey && (isAbout || isBareKey(a.body)):
+		return "", &Error{Kind: EncryptionOff, Method: r.method, Path: r.target(), StatusCode: a.status, Detail: "the response has no encryptionKeyUUID"}
+	case !isAbout:
+		return "", c.unexpected(r, a, fmt.Sprintf("the response is about cluster %q of project %q", key.ClusterID, key.GroupID)+excerpt(r, a))
+	case !isKeyID(*key.UUID):
 		return "", c.unexpected(r, a, "encryptionKeyUUID is not an id")
 	}
 	return *key.UUID, nil
 }
 
-// RotateEncryptionKey asks once for a new master key. Success means accepted:
-// the new id is not in the answer and may show late, so read it. A repeated
-// call makes another key; an error with OutcomeUnknown means that this one may
-// have made a key all the same.
+// RotateEncryptionKey requests a new master key once. Success means that the API
+// accepted the request: the new id is not in the response and may show late, so
+// read it. A repeated call makes another key. An error with OutcomeUnknown means
+// that this call may have made a key nevertheless; so does a 2xx response that is
+// not the API's.
 //
-// The context ends the waiting for the client's own limits; a request that is
-// on its way is ended by nothing but its timeout. beforeSend, if not nil, is
-// asked directly before each sending (a digest challenge takes a second one);
-// its error sends nothing and is returned, wrapped.
-func (c *Client) RotateEncryptionKey(ctx context.Context, projectID, clusterID string, beforeSend func() error) error {
+// The context limits only the wait for the client's own limits and for digest
+// challenges. A request that has been sent ends with its response or its timeout.
+// beforeSend, if not nil, is called directly before each sending (the answer to a
+// challenge is another one). If it returns an error, nothing is sent and the
+// error is returned, wrapped.
+func (c *Client) RotateEncryptionKey(ctx context.Context, projectID, clusterID string, beforeSend func() error) (err error) {
 	r, err := c.request(http.MethodPut, keyPath, projectID, clusterID)
 	if err != nil {
 		return err
 	}
-	r.beforeSend = beforeSend
-	_, err = c.call(ctx, r)
-	c.ended(r, err)
-	return err
-}
-
-// read sends a GET and decodes the answer, which must be one JSON object.
-func (c *Client) read(ctx context.Context, r request, into any) (a answer, err error) {
 	defer func() { c.ended(r, err) }()
-	a, err = c.call(ctx, r)
+	r.beforeSend = beforeSend
+	a, err := c.call(ctx, r)
 	if err != nil {
-		return a, err
+		return err
 	}
-	if a.bodyErr != nil {
-		return a, c.networkError(r, fmt.Errorf("the answer broke off: %w", a.bodyErr), true)
-	}
-	if len(a.body) > maxBody {
-		return a, c.unexpected(r, a, fmt.Sprintf("the answer is larger than %d bytes", maxBody))
-	}
-	if trimmed := strings.TrimSpace(string(a.body)); !strings.HasPrefix(trimmed, "{") {
-		return a, c.unexpected(r, a, "the answer is not a JSON object"+excerpt(r, a))
-	}
-	if err := json.Unmarshal(a.body, into); err != nil {
-		return a, c.unexpected(r, a, "the answer is not the API's JSON: "+jsonProblem(r, err))
-	}
-	return a, nil
+	return c.checkAccepted(r, a, projectID, clusterID)
 }
 
-// excerpt is the beginning of an answer, where it may be quoted.
-func excerpt(r request, a answer) string {
-	if r.secret {
-		return ""
-	}
-	return ": " + textOfHTML(a.body)
+// checkAccepted accepts, besides nothing, the key's object.
+func (c *Client) checkAccepted(r request, a answer, projectID, clusterID string) error {
+	return c.checkPutResponse(r, a, func() error {
+		var key keyObject
+		if err := c.decode(r, a, &key); err != nil {
+			return err
+		}
+		if !key.isAbout(projectID, clusterID) {
+			return c.unexpected(r, a, "the response to the PUT is not about this cluster's key"+excerpt(r, a))
+		}
+		return nil
+	})
 }
 
-// jsonProblem is without the values of an answer that must not be quoted.
-func jsonProblem(r request, err error) string {
-	if r.secret {
-		return "it can't be decoded"
-	}
-	return err.Error()
-}
-
-// KeyPath is the path of a cluster's key below the base address, for messages.
+// KeyPath returns the path of a cluster's key below the base URL, for messages.
 func KeyPath(projectID, clusterID string) string {
 	return fmt.Sprintf(apiPath+keyPath, projectID, clusterID)
 }

@@ -9,53 +9,55 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// After a 429, nothing is sent for a pause that doubles with each further one;
-// then half as many requests as before may be under way, and with each round of
-// answers one more.
+// The limiter is an AIMD (additive increase, multiplicative decrease) concurrency
+// limiter: a 429 halves the window of requests in flight, and each window of
+// other responses adds one to it. After a 429 nothing is sent for a pause that
+// doubles with each further one.
 const (
-	firstSlowdown   = 500 * time.Millisecond
-	longestSlowdown = 30 * time.Second
-	// longestObedience bounds how long one Retry-After stops all requests; the
-	// one that was refused keeps to the whole of it.
-	longestObedience = time.Minute
+	minBackoff = 500 * time.Millisecond
+	maxBackoff = 30 * time.Second
+	// maxRetryAfterPause is how long one Retry-After stops all requests at most.
+	// The request that was refused waits for the whole of it.
+	maxRetryAfterPause = time.Minute
 )
 
-// maxUrgentInARow is how many urgent requests go before a patient one that
-// waits, so that no crowd of them keeps it waiting for ever.
-const maxUrgentInARow = 4
+// maxNormalInRow is how many normal requests precede a waiting one of low
+// priority, so that low priority never means no progress.
+const maxNormalInRow = 4
 
-type patientKey struct{}
+type lowPriorityKey struct{}
 
-// Patiently marks the requests of a context as those that nobody waits for:
-// within the client's limits, others go first.
-func Patiently(ctx context.Context) context.Context {
-	return context.WithValue(ctx, patientKey{}, true)
+// WithLowPriority returns a context whose requests let others go first within the
+// client's limits. Of five requests that wait, at least one of low priority is
+// sent, so that they are delayed but never starved.
+func WithLowPriority(ctx context.Context) context.Context {
+	return context.WithValue(ctx, lowPriorityKey{}, true)
 }
 
-func isPatient(ctx context.Context) bool {
-	patient, _ := ctx.Value(patientKey{}).(bool)
-	return patient
+func hasLowPriority(ctx context.Context) bool {
+	low, _ := ctx.Value(lowPriorityKey{}).(bool)
+	return low
 }
 
-// limiter decides when a request may go out: the one place for the client's
-// limits, for the server's (429), and for who goes first.
+// limiter decides when a request may be sent. It is the one place for the
+// client's limits, the server's (429), and priority.
 type limiter struct {
 	maxInFlight int // 0 = no limit
 	rate        *rate.Limiter
 
 	mu          sync.Mutex
 	inFlight    int
-	urgent      []*waiter
-	patient     []*waiter
-	urgentInRow int
+	normal      []*waiter
+	lowPriority []*waiter
+	normalInRow int
 	wakeUp      *time.Timer
 
-	// allowance is the limit on requests in flight since a 429; 0 = none.
-	allowance int
-	answered  int // since the allowance has last changed
-	slowdown  time.Duration
-	slowedAt  time.Time
-	quietTill time.Time
+	// window is the limit on requests in flight since a 429; 0 = none.
+	window      int
+	answered    int // since the window last changed
+	backoff     time.Duration
+	reducedAt   time.Time
+	pausedUntil time.Time
 }
 
 type waiter struct {
@@ -71,15 +73,15 @@ func newLimiter(perSecond float64, maxInFlight int) *limiter {
 	return &limiter{maxInFlight: maxInFlight, rate: rate.NewLimiter(limit, 1)}
 }
 
-// enter waits until a request may go out, and tells when that was. The caller
-// must call leave after the answer.
+// enter waits until a request may be sent and returns the time at which it was
+// allowed. The caller must call leave after the response.
 func (l *limiter) enter(ctx context.Context) (time.Time, error) {
 	w := &waiter{granted: make(chan struct{})}
 	l.mu.Lock()
-	if isPatient(ctx) {
-		l.patient = append(l.patient, w)
+	if hasLowPriority(ctx) {
+		l.lowPriority = append(l.lowPriority, w)
 	} else {
-		l.urgent = append(l.urgent, w)
+		l.normal = append(l.normal, w)
 	}
 	l.admit()
 	l.mu.Unlock()
@@ -96,11 +98,11 @@ func (l *limiter) enter(ctx context.Context) (time.Time, error) {
 	}
 }
 
-// another waits until a request that has entered may be sent once more, as the
-// answer of a challenge is.
-func (l *limiter) another(ctx context.Context) error { return l.rate.Wait(ctx) }
+// waitRate waits until a request that has entered may be sent once more, as the
+// answer to a challenge is.
+func (l *limiter) waitRate(ctx context.Context) error { return l.rate.Wait(ctx) }
 
-// withdraw takes back a request that is no longer wanted, granted or not.
+// withdraw removes a request that has given up, whether or not it was granted.
 func (l *limiter) withdraw(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,9 +111,9 @@ func (l *limiter) withdraw(w *waiter) {
 		l.inFlight--
 		l.admit()
 	default:
-		isIt := func(other *waiter) bool { return other == w }
-		l.urgent = slices.DeleteFunc(l.urgent, isIt)
-		l.patient = slices.DeleteFunc(l.patient, isIt)
+		same := func(other *waiter) bool { return other == w }
+		l.normal = slices.DeleteFunc(l.normal, same)
+		l.lowPriority = slices.DeleteFunc(l.lowPriority, same)
 	}
 }
 
@@ -122,12 +124,12 @@ func (l *limiter) leave() {
 	l.admit()
 }
 
-// admit lets in whoever may go now, and sees to it that it is called again when
-// the next one may. The caller holds the lock.
+// admit grants all requests that may be sent now, and schedules its next call for
+// when another one may. The caller holds the lock.
 func (l *limiter) admit() {
-	for len(l.urgent)+len(l.patient) > 0 && l.hasRoom() {
+	for len(l.normal)+len(l.lowPriority) > 0 && l.hasRoom() {
 		now := time.Now()
-		if pause := l.quietTill.Sub(now); pause > 0 {
+		if pause := l.pausedUntil.Sub(now); pause > 0 {
 			l.admitIn(pause)
 			return
 		}
@@ -145,7 +147,7 @@ func (l *limiter) admit() {
 }
 
 func (l *limiter) hasRoom() bool {
-	return (l.maxInFlight == 0 || l.inFlight < l.maxInFlight) && (l.allowance == 0 || l.inFlight < l.allowance)
+	return (l.maxInFlight == 0 || l.inFlight < l.maxInFlight) && (l.window == 0 || l.inFlight < l.window)
 }
 
 func (l *limiter) admitIn(pause time.Duration) {
@@ -159,56 +161,56 @@ func (l *limiter) admitIn(pause time.Duration) {
 	})
 }
 
-// next takes the first of those whose turn it is. The caller holds the lock, and
-// somebody waits.
+// next removes the request whose turn it is. The caller holds the lock, and at
+// least one request waits.
 func (l *limiter) next() *waiter {
-	from := &l.urgent
-	if len(l.urgent) == 0 || len(l.patient) > 0 && l.urgentInRow >= maxUrgentInARow {
-		from = &l.patient
-		l.urgentInRow = 0
+	from := &l.normal
+	if len(l.normal) == 0 || len(l.lowPriority) > 0 && l.normalInRow >= maxNormalInRow {
+		from = &l.lowPriority
+		l.normalInRow = 0
 	} else {
-		l.urgentInRow++
+		l.normalInRow++
 	}
 	w := (*from)[0]
 	*from = (*from)[1:]
 	return w
 }
 
-// refused is told of a 429: it slows down all of the client's requests. Of many
-// that were under way together, one counts.
+// refused slows down all requests after a 429. Of several requests that were in
+// flight together, only the first 429 counts.
 func (l *limiter) refused(sentAt time.Time, retryAfter time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if !sentAt.Before(l.slowedAt) {
-		l.slowdown = min(max(2*l.slowdown, firstSlowdown), longestSlowdown)
-		l.allowance = max(l.inFlight/2, 1)
-		l.answered, l.slowedAt = 0, now
-		l.quietUntil(now.Add(l.slowdown))
+	if !sentAt.Before(l.reducedAt) {
+		l.backoff = min(max(2*l.backoff, minBackoff), maxBackoff)
+		l.window = max(l.inFlight/2, 1)
+		l.answered, l.reducedAt = 0, now
+		l.pauseUntil(now.Add(l.backoff))
 	}
-	l.quietUntil(now.Add(min(retryAfter, longestObedience)))
+	l.pauseUntil(now.Add(min(retryAfter, maxRetryAfterPause)))
 }
 
-func (l *limiter) quietUntil(until time.Time) {
-	if until.After(l.quietTill) {
-		l.quietTill = until
+func (l *limiter) pauseUntil(until time.Time) {
+	if until.After(l.pausedUntil) {
+		l.pausedUntil = until
 	}
 }
 
-// accepted is told of an answer that is no 429: the server keeps up.
+// accepted widens the window after a response that is not a 429.
 func (l *limiter) accepted(sentAt time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.allowance == 0 || sentAt.Before(l.slowedAt) {
+	if l.window == 0 || sentAt.Before(l.reducedAt) {
 		return
 	}
-	l.slowdown = 0
-	if l.answered++; l.answered < l.allowance {
+	l.backoff = 0
+	if l.answered++; l.answered < l.window {
 		return
 	}
 	l.answered = 0
-	if l.allowance++; l.allowance >= maxIdleConnections {
-		l.allowance = 0
+	if l.window++; l.window >= maxIdleConnections {
+		l.window = 0
 	}
 	l.admit()
 }

@@ -10,14 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// enterAll has requests enter one after the other, and tells in which order they
-// are let in.
-func enterAll(ctx context.Context, l *limiter, names []string, patient func(string) bool) <-chan string {
+// enterAll makes requests enter one after the other. The channel receives their
+// names in the order in which they are admitted.
+func enterAll(ctx context.Context, l *limiter, names []string, lowPriority func(string) bool) <-chan string {
 	admitted := make(chan string, len(names))
 	for _, name := range names {
 		requestCtx := ctx
-		if patient(name) {
-			requestCtx = Patiently(ctx)
+		if lowPriority(name) {
+			requestCtx = WithLowPriority(ctx)
 		}
 		go func() {
 			if _, err := l.enter(requestCtx); err == nil {
@@ -29,7 +29,7 @@ func enterAll(ctx context.Context, l *limiter, names []string, patient func(stri
 	return admitted
 }
 
-func TestUrgentRequestsGoFirstButNotForEver(t *testing.T) {
+func TestLowPriorityIsDelayedAndNotStarved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(0, 1)
 		_, err := l.enter(t.Context())
@@ -45,9 +45,9 @@ func TestUrgentRequestsGoFirstButNotForEver(t *testing.T) {
 	})
 }
 
-// A 429 stops all requests for a while, lets half as many go on, and more again
-// with each round of answers. Those that were under way with it count once.
-func TestARefusalSlowsAllRequestsDown(t *testing.T) {
+// A 429 stops all requests for a pause, halves the window, and each window of
+// other responses widens it by one. Several 429s of one window count once.
+func TestTooManyRequestsSlowsAllRequestsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(0, 0)
 		var sent []time.Time
@@ -66,21 +66,21 @@ func TestARefusalSlowsAllRequestsDown(t *testing.T) {
 			l.leave()
 		}
 		<-admitted
-		assert.Equal(t, firstSlowdown, time.Since(refusedAt), "one pause, however many were refused together")
+		assert.Equal(t, minBackoff, time.Since(refusedAt), "one pause, however many were refused together")
 		synctest.Wait()
-		assert.Len(t, admitted, 3, "half of the eight that were under way")
+		assert.Len(t, admitted, 3, "half of the eight that were in flight")
 		for range 4 {
 			l.accepted(time.Now())
 		}
 		synctest.Wait()
-		assert.Len(t, admitted, 4, "a round of answers allows one more")
+		assert.Len(t, admitted, 4, "a window of responses adds one")
 	})
 }
 
-func TestRepeatedRefusalsPauseLonger(t *testing.T) {
+func TestRepeated429sPauseLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(0, 0)
-		for _, pause := range []time.Duration{firstSlowdown, 2 * firstSlowdown, 4 * firstSlowdown} {
+		for _, pause := range []time.Duration{minBackoff, 2 * minBackoff, 4 * minBackoff} {
 			refusedAt := time.Now()
 			l.refused(refusedAt, 0)
 			_, err := l.enter(t.Context())
@@ -96,7 +96,7 @@ func TestRepeatedRefusalsPauseLonger(t *testing.T) {
 	})
 }
 
-func TestOneThatGivesUpWaitingTakesNobodysPlace(t *testing.T) {
+func TestARequestThatGivesUpLeavesItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(0, 1)
 		_, err := l.enter(t.Context())
@@ -112,15 +112,15 @@ func TestOneThatGivesUpWaitingTakesNobodysPlace(t *testing.T) {
 	})
 }
 
-func TestTheRateHoldsForWhoeverWaits(t *testing.T) {
+func TestRateLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(10, 0)
-		begun := time.Now()
+		began := time.Now()
 		for range 11 {
 			_, err := l.enter(t.Context())
 			require.NoError(t, err)
 			l.leave()
 		}
-		assert.Equal(t, time.Second, time.Since(begun).Round(time.Millisecond))
+		assert.Equal(t, time.Second, time.Since(began).Round(time.Millisecond))
 	})
 }

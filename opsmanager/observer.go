@@ -1,60 +1,37 @@
 package opsmanager
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
-// Observer is told what a client does, as it does it, for metrics and the like.
+// Observer receives what a client does, as it happens, for metrics and logs.
 // Its methods are called from many goroutines at a time and must return at
-// once. Nothing that they are told is a secret.
+// once. They receive no secret.
 type Observer interface {
-	// Waited: a request waited this long for the client's limits, or for the
-	// end of the pause after a 429, or gave up waiting.
+	// Waited reports how long a request waited for the client's limits, or for
+	// the end of the pause after a 429. The request may have given up.
 	Waited(time time.Duration)
-	// Sent: a request goes out, a digest challenge being one of its own.
+	// Sent reports that a request is being sent. A digest challenge and its
+	// answer are two requests.
 	Sent(method string)
-	// Answered: it has ended after this time, with this status; 0 = no answer
-	// came.
+	// Answered reports that a sent request has ended: its status, or 0 if no
+	// response came, and the time since it was sent.
 	Answered(method string, statusCode int, time time.Duration)
-	// Ended: a call, which may have taken several requests, has ended: nil = the
-	// answer was an authenticated one of the API.
+	// Ended reports that a call has ended, which may have taken several
+	// requests. The error is nil if the response was an authenticated one of the
+	// API.
 	Ended(method string, err *Error)
 }
 
-// unobserved is the Observer of a client that has none.
-type unobserved struct{}
+// nopObserver is the Observer of a client that has none.
+type nopObserver struct{}
 
-func (unobserved) Waited(time.Duration)                {}
-func (unobserved) Sent(string)                         {}
-func (unobserved) Answered(string, int, time.Duration) {}
-func (unobserved) Ended(string, *Error)                {}
+func (nopObserver) Waited(time.Duration)                {}
+func (nopObserver) Sent(string)                         {}
+func (nopObserver) Answered(string, int, time.Duration) {}
+func (nopObserver) Ended(string, *Error)                {}
 
 func (c Config) observer() Observer {
 	if c.Observer == nil {
-		return unobserved{}
+		return nopObserver{}
 	}
 	return c.Observer
-}
-
-// another waits until a request that has entered may be sent once more.
-func (c *Client) another(ctx context.Context) error {
-	began := time.Now()
-	err := c.limits.another(ctx)
-	c.observer.Waited(time.Since(began))
-	return err
-}
-
-// sending tells the observer that a request goes out, and gives what tells it
-// that the request has ended.
-func (c *Client) sending(method string) (answered func(statusCode int)) {
-	c.observer.Sent(method)
-	sent := time.Now()
-	return func(statusCode int) { c.observer.Answered(method, statusCode, time.Since(sent)) }
-}
-
-// ended tells the observer how a call has ended.
-func (c *Client) ended(r request, err error) {
-	apiError, _ := AsError(err)
-	c.observer.Ended(r.method, apiError)
 }

@@ -16,36 +16,36 @@ import (
 	"keyturn/testsuite/simulator"
 )
 
-// diary is an Observer that writes everything down.
-type diary struct {
-	mu      sync.Mutex
-	entries []string
-	waited  time.Duration
-	flying  int
-	most    int
+// recorder is an Observer that records everything.
+type recorder struct {
+	mu       sync.Mutex
+	entries  []string
+	waited   time.Duration
+	inFlight int
+	most     int
 }
 
-func (d *diary) write(change int, format string, args ...any) {
+func (d *recorder) write(change int, format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.entries = append(d.entries, fmt.Sprintf(format, args...))
-	d.flying += change
-	d.most = max(d.most, d.flying)
+	d.inFlight += change
+	d.most = max(d.most, d.inFlight)
 }
 
-func (d *diary) Waited(pause time.Duration) {
+func (d *recorder) Waited(pause time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.waited += pause
 }
 
-func (d *diary) Sent(method string) { d.write(1, "%s sent", method) }
+func (d *recorder) Sent(method string) { d.write(1, "%s sent", method) }
 
-func (d *diary) Answered(method string, statusCode int, _ time.Duration) {
+func (d *recorder) Answered(method string, statusCode int, _ time.Duration) {
 	d.write(-1, "%s %d", method, statusCode)
 }
 
-func (d *diary) Ended(method string, err *opsmanager.Error) {
+func (d *recorder) Ended(method string, err *opsmanager.Error) {
 	if err == nil {
 		d.write(0, "%s ended", method)
 		return
@@ -53,20 +53,20 @@ func (d *diary) Ended(method string, err *opsmanager.Error) {
 	d.write(0, "%s ended: %s", method, err.Kind)
 }
 
-func (d *diary) read() []string {
+func (d *recorder) read() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.entries)
 }
 
-func newObserved(t *testing.T, config opsmanager.Config) (*opsmanager.Client, *diary) {
+func newObserved(t *testing.T, config opsmanager.Config) (*opsmanager.Client, *recorder) {
 	t.Helper()
-	d := &diary{}
+	d := &recorder{}
 	config.Observer = d
 	return newClient(t, config), d
 }
 
-func TestObserverIsToldOfEachRequestAndCall(t *testing.T) {
+func TestObserverReceivesEachRequestAndCall(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	client, d := newObserved(t, configFor(om))
@@ -85,8 +85,8 @@ func TestObserverIsToldOfEachRequestAndCall(t *testing.T) {
 	assert.Equal(t, []string{"GET sent", "GET 0", "GET ended: Unavailable"}, d.read()[8:])
 }
 
-// A login page is answered with 200: the request went well, the call did not.
-func TestObserverIsToldOfAnAnswerThatIsNotTheAPIs(t *testing.T) {
+// A login page has status 200: the request succeeded, the call did not.
+func TestObserverReceivesAResponseThatIsNotTheAPIs(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	om.Inject(simulator.Fault{Method: http.MethodGet, Status: http.StatusOK, Body: "<title>Log in</title>", ContentType: "text/html"})
@@ -97,7 +97,7 @@ func TestObserverIsToldOfAnAnswerThatIsNotTheAPIs(t *testing.T) {
 	assert.Contains(t, d.read(), "GET ended: UnexpectedResponse")
 }
 
-func TestObserverIsToldOfWaiting(t *testing.T) {
+func TestObserverReceivesWaiting(t *testing.T) {
 	const latency = 50 * time.Millisecond
 	om := simulator.Start(t, simulator.Options{Latency: latency})
 	config := configFor(om)
@@ -112,7 +112,7 @@ func TestObserverIsToldOfWaiting(t *testing.T) {
 	// first one's answer, the third for two.
 	assert.GreaterOrEqual(t, d.waited, 3*latency)
 	assert.Equal(t, 1, d.most, "in flight at a time")
-	assert.Zero(t, d.flying)
+	assert.Zero(t, d.inFlight)
 }
 
 func TestCheckAccess(t *testing.T) {

@@ -6,68 +6,49 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"net/http"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
-	sdkworker "go.temporal.io/sdk/worker"
 
-	"keyturn/activities"
-	"keyturn/opsmanager"
 	"keyturn/testsuite/simulator"
-	"keyturn/testsuite/temporalserver"
-	"keyturn/worker/rotationworker"
+	"keyturn/testsuite/support/fixture"
+	"keyturn/testsuite/support/temporalserver"
+	"keyturn/testsuite/support/waiting"
 	"keyturn/workflows"
 )
 
-// patience is how long a test waits for what takes a moment.
-const patience = 30 * time.Second
-
-// stage is a cluster of a simulated Ops Manager, with a command line that rotates
-// it by a real Temporal server. The connection's name, and the task queue's, are
-// the test's own: that makes the workflow ids the test's own, too.
-type stage struct {
-	t          *testing.T
-	om         *simulator.Server
+// commandLine is the command line for a cluster of the fixture. The name of the
+// connection is unique to the test, and so are the workflow IDs.
+type commandLine struct {
+	fixture.Server
 	cluster    simulator.ShardedCluster
-	server     *temporalserver.Server
-	client     client.Client
-	connection string
 	configFile string
+	settings   []string // further environment variables
 }
 
-func newStage(t *testing.T, shards int) *stage {
+func newFixture(t *testing.T, shards int) *commandLine {
 	t.Helper()
-	return newStageAt(t, temporalserver.Shared(t), shards)
+	return newFixtureAt(t, temporalserver.Shared(t), shards)
 }
 
-func newStageAt(t *testing.T, server *temporalserver.Server, shards int) *stage {
+func newFixtureAt(t *testing.T, server *temporalserver.Server, shards int) *commandLine {
 	t.Helper()
-	om := simulator.Start(t, simulator.Options{})
-	return &stage{
-		t: t, om: om, cluster: om.AddShardedCluster(testProject, "orders", shards),
-		server: server, client: server.NewClient(t),
-		connection: t.Name() + "-" + strconv.FormatInt(time.Now().UnixNano(), 36), configFile: filepath.Join(t.TempDir(), "none.toml"),
-	}
+	s := fixture.NewServerOn(t, server, simulator.Options{})
+	s.Connection = uniqueConnection(t)
+	s.TaskQueue = s.Connection
+	return &commandLine{Server: s, cluster: s.OM.AddShardedCluster(testProject, "orders", shards), configFile: noProfile(t)}
 }
 
-// startWorker runs a worker until the test ends, or until it is stopped.
-func (s *stage) startWorker() sdkworker.Worker {
-	s.t.Helper()
-	opsManager, err := opsmanager.New(opsmanager.Config{BaseURL: s.om.URL, PublicKey: simulator.DefaultPublicKey, PrivateKey: simulator.DefaultPrivateKey})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	worker := rotationworker.New(s.client, s.connection, &activities.Activities{Connections: map[string]*opsmanager.Client{s.connection: opsManager}})
-	if err := worker.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(worker.Stop)
-	return worker
+func uniqueConnection(t *testing.T) string {
+	return strings.ReplaceAll(t.Name(), "/", "-") + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
 }
 
 // answer is what a command line gives.
@@ -76,40 +57,41 @@ type answer struct {
 	stdout, stderr string
 }
 
-// starter runs a command for the stage's cluster.
-func (s *stage) starter(command string, args ...string) answer {
-	return s.starterSaying(s.t.Context(), "", func() {}, command, args...)
+// keyturn runs a command for the fixture's cluster.
+func (s *commandLine) keyturn(command string, args ...string) answer {
+	return s.keyturnUntil(s.T.Context(), "", func() {}, command, args...)
 }
 
-// starterSaying calls then when the command has said something on standard
-// output, or has ended.
-func (s *stage) starterSaying(ctx context.Context, something string, then func(), command string, args ...string) answer {
-	words := append(strings.Fields(command), "--project", s.cluster.ProjectID, "--cluster", s.cluster.ID, "--connection", s.connection)
-	return s.runSaying(ctx, something, then, append(words, args...)...)
+// keyturnUntil calls then when the command has written something, or has ended.
+func (s *commandLine) keyturnUntil(ctx context.Context, something string, then func(), command string, args ...string) answer {
+	words := append(strings.Fields(command), "--project", s.cluster.ProjectID, "--cluster", s.cluster.ID, "--connection", s.Connection)
+	return s.runUntil(ctx, something, then, append(words, args...)...)
 }
 
 // run runs a command line that names its cluster itself, if it is about one.
-func (s *stage) run(words ...string) answer {
-	return s.runSaying(s.t.Context(), "", func() {}, words...)
+func (s *commandLine) run(words ...string) answer {
+	return s.runUntil(s.T.Context(), "", func() {}, words...)
 }
 
-func (s *stage) runSaying(ctx context.Context, something string, then func(), words ...string) answer {
-	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+func (s *commandLine) runUntil(ctx context.Context, something string, then func(), words ...string) answer {
+	limit, _ := waiting.Context(s).Deadline()
+	ctx, cancel := context.WithDeadline(ctx, limit)
 	defer cancel()
-	stdout, stderr := listener{waitsFor: something, then: sync.OnceFunc(then)}, bytes.Buffer{}
+	then = sync.OnceFunc(then)
+	stdout, stderr := outputWatcher{waitsFor: something, then: then}, outputWatcher{waitsFor: something, then: then}
 	code := run(ctx, words, s.environment(), strings.NewReader(""), &stdout, &stderr)
-	stdout.then() // nobody shall wait for what was never said
+	then() // it must not wait for output that never came
 	return answer{code, stdout.String(), stderr.String()}
 }
 
-// listener calls then when it has heard what it waits for.
-type listener struct {
+// outputWatcher calls then when the output contains what it waits for.
+type outputWatcher struct {
 	bytes.Buffer
 	waitsFor string
 	then     func()
 }
 
-func (l *listener) Write(text []byte) (int, error) {
+func (l *outputWatcher) Write(text []byte) (int, error) {
 	n, err := l.Buffer.Write(text)
 	if strings.Contains(l.String(), l.waitsFor) {
 		l.then()
@@ -117,27 +99,23 @@ func (l *listener) Write(text []byte) (int, error) {
 	return n, err
 }
 
-func (s *stage) environment() []string {
-	return []string{
-		"TEMPORAL_ADDRESS=" + s.server.Address, "TEMPORAL_NAMESPACE=" + s.server.Namespace,
-		"TEMPORAL_CONFIG_FILE=" + s.configFile, "KEYTURN_TASK_QUEUE=" + s.connection,
-	}
+func (s *commandLine) environment() []string {
+	return append([]string{
+		"TEMPORAL_ADDRESS=" + s.TemporalServer.Address, "TEMPORAL_NAMESPACE=" + s.TemporalServer.Namespace,
+		"TEMPORAL_CONFIG_FILE=" + s.configFile, "KEYTURN_TASK_QUEUE=" + s.Connection,
+	}, s.settings...)
 }
 
-func (s *stage) id() string {
-	return workflows.RotateClusterID(s.connection, s.cluster.ProjectID, s.cluster.ID)
+func (s *commandLine) id() string {
+	return workflows.RotateClusterID(s.Connection, s.cluster.ProjectID, s.cluster.ID)
 }
 
-// expect checks an exit code and what must have been said.
-func (s *stage) expect(got answer, code int, saying ...string) {
-	s.t.Helper()
-	if got.code != code {
-		s.t.Fatalf("exit code %d, want %d; standard output:\n%s\nstandard error:\n%s", got.code, code, got.stdout, got.stderr)
-	}
+// expect checks an exit code and what the output must contain.
+func (s *commandLine) expect(got answer, code int, saying ...string) {
+	s.T.Helper()
+	require.Equal(s.T, code, got.code)
 	for _, want := range saying {
-		if !strings.Contains(got.stdout+got.stderr, want) {
-			s.t.Errorf("%q is missing; standard output:\n%s\nstandard error:\n%s", want, got.stdout, got.stderr)
-		}
+		assert.Contains(s.T, got.stdout+got.stderr, want, "%q is missing; standard output:\n%s\nstandard error:\n%s", want, got.stdout, got.stderr)
 	}
 }
 
@@ -145,285 +123,341 @@ func decoded[T any](t *testing.T, got answer) (value T) {
 	t.Helper()
 	decoder := json.NewDecoder(strings.NewReader(got.stdout))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&value); err != nil {
-		t.Fatalf("%v in\n%s\nstandard error:\n%s", err, got.stdout, got.stderr)
-	}
-	if decoder.More() {
-		t.Fatalf("more than one JSON value in\n%s", got.stdout)
-	}
+	require.NoError(t, decoder.Decode(&value), "standard error:\n%s", got.stderr)
+	require.False(t, decoder.More(), "more than one JSON value in\n%s", got.stdout)
 	return value
 }
 
 // failPut lets PUTs of a target fail for good until clearFaults.
-func (s *stage) failPut(clusterID string) {
-	s.om.Inject(simulator.APIError(http.MethodPut, clusterID, http.StatusNotFound, "BACKUP_CONFIG_NOT_FOUND", simulator.ApplyNo).Always())
+func (s *commandLine) failPut(clusterID string) {
+	s.OM.Inject(simulator.APIError(http.MethodPut, clusterID, http.StatusNotFound, "BACKUP_CONFIG_NOT_FOUND", simulator.ApplyNo).Always())
 }
 
-func (s *stage) applied() int { return len(s.om.Ledger().Applied("")) }
+func (s *commandLine) applied() int { return len(s.OM.Ledger().Applied("")) }
 
 func TestPlanRotateAndReport(t *testing.T) {
-	s := newStage(t, 3)
-	s.startWorker()
+	s := newFixture(t, 3)
+	s.StartWorker()
 
-	s.expect(s.starter("plan"), exitDone, "Outcome       planned", "orders-2", s.om.Key(s.cluster.ShardIDs[2]))
-	plan := decoded[workflows.RotateClusterResult](t, s.starter("plan", "-o", "json"))
-	if plan.Outcome != workflows.OutcomePlanned || len(plan.Targets) != 4 || s.applied() != 0 {
-		t.Fatalf("plan %+v with %d rotations", plan, s.applied())
-	}
+	s.expect(s.keyturn("plan"), exitDone, "Outcome       planned", "orders-2", s.OM.Key(s.cluster.ShardIDs[2]))
+	plan := decoded[workflows.RotateClusterResult](t, s.keyturn("plan", "-o", "json"))
+	require.Equal(t, workflows.OutcomePlanned, plan.Outcome)
+	require.Len(t, plan.Targets, 4)
+	require.Equal(t, 0, s.applied())
 
-	rotated := s.starter("rotate", "--wait", "--ticket", "CHG7", "--requested-by", "dana", "--reason", "quarterly")
-	s.expect(rotated, exitDone, "orders is done: 4 verified", "verified: key "+plan.Targets[0].PreviousKeyUUID+" -> "+s.om.Key(s.cluster.ShardIDs[0]), "Outcome       rotated")
-	if s.applied() != 4 {
-		t.Errorf("%d rotations, want 4", s.applied())
-	}
+	rotated := s.keyturn("rotate", "--wait", "--ticket", "CHG7", "--requested-by", "dana", "--reason", "quarterly")
+	s.expect(rotated, exitDone, "orders has ended (rotated): 4 verified", "verified: key "+plan.Targets[0].PreviousKeyUUID+" -> "+s.OM.Key(s.cluster.ShardIDs[0]), "Outcome       rotated")
+	assert.Equal(t, 4, s.applied())
 
-	s.expect(s.starter("watch"), exitDone, "Outcome       rotated")
-	s.expect(s.starter("report"), exitDone, "Requested by  dana", "Ticket        CHG7", s.om.Key(s.cluster.ConfigID))
-	s.expect(s.starter("report", "-o", "markdown"), exitDone, "# Key rotation of orders", "- **Reason:** quarterly", "| orders-config |")
-	rows, err := csv.NewReader(strings.NewReader(s.starter("report", "-o", "csv").stdout)).ReadAll()
-	if err != nil || len(rows) != 5 {
-		t.Errorf("CSV: %v, %q", err, rows)
+	s.expect(s.keyturn("watch"), exitDone, "Outcome       rotated")
+	s.expect(s.keyturn("report"), exitDone, "Requested by  dana", "Ticket        CHG7", s.OM.Key(s.cluster.ConfigID))
+	s.expect(s.keyturn("report", "-o", "markdown"), exitDone, "# Key rotation of orders", "- **Reason:** quarterly", "| orders-config |")
+	rows, err := csv.NewReader(strings.NewReader(s.keyturn("report", "-o", "csv").stdout)).ReadAll()
+	require.NoError(t, err, "CSV: %v, %q", err, rows)
+	require.Len(t, rows, 5, "CSV: %v, %q", err, rows)
+	report := decoded[workflows.RotateClusterResult](t, s.keyturn("report", "-o", "json"))
+	assert.Equal(t, workflows.OutcomeRotated, report.Outcome, "report %+v", report)
+	assert.Equal(t, s.OM.Key(s.cluster.ConfigID), report.Targets[3].NewKeyUUID, "report %+v", report)
+	s.expect(s.keyturn("pause"), exitFailed, s.id()+" has ended", "keyturn report --project")
+	s.expect(s.keyturn("rotate", "--continue"), exitDone, "nothing is left to continue")
+	again := decoded[workflows.RotateClusterResult](t, s.keyturn("rotate", "--continue", "--wait", "-o", "json"))
+	assert.Equal(t, report, again)
+	assert.Equal(t, 4, s.applied())
+
+	// A plan is a run of the same workflow: the report shows the rotation before it,
+	// unless the plan is asked for.
+	runID := func() string {
+		described, err := s.Temporal.DescribeWorkflowExecution(t.Context(), s.id(), "")
+		require.NoError(t, err)
+		return described.GetWorkflowExecutionInfo().GetExecution().GetRunId()
 	}
-	report := decoded[workflows.RotateClusterResult](t, s.starter("report", "-o", "json"))
-	if report.Outcome != workflows.OutcomeRotated || report.Targets[3].NewKeyUUID != s.om.Key(s.cluster.ConfigID) {
-		t.Errorf("report %+v", report)
-	}
-	s.expect(s.starter("pause"), exitFailed, "the rotation is over", s.id(), "starter report --project")
-	s.expect(s.starter("rotate", "--resume"), exitFailed, "nothing to go on with")
+	rotation := runID()
+	s.expect(s.keyturn("report"), exitDone, "Workflow ID   "+s.id(), "Run ID        "+rotation)
+	s.expect(s.keyturn("plan"), exitDone, "Outcome       planned")
+	planned := s.keyturn("report", "--plan")
+	s.expect(planned, exitDone, "Outcome       planned", "Run ID        "+runID())
+	assert.Empty(t, planned.stderr)
+	eventually(t, "the rotation in Temporal's list", func() bool {
+		report := s.keyturn("report")
+		require.NotContains(t, report.stdout, "planned", "it is the report of the plan")
+		return strings.Contains(report.stdout, "Run ID        "+rotation)
+	})
+	s.expect(s.keyturn("report"), exitDone, "a plan was made after this rotation", "Outcome       rotated")
+	s.expect(s.keyturn("report", "-o", "csv"), exitDone, s.id()+","+rotation+"\n")
+	named := s.keyturn("report", "--run-id", rotation)
+	s.expect(named, exitDone, "Outcome       rotated")
+	assert.Empty(t, named.stderr)
 }
 
-func TestStartingTellsWhereToLook(t *testing.T) {
-	s := newStage(t, 1)
-	started := decoded[map[string]string](t, s.starter("rotate", "-o", "json"))
-	if started["workflowId"] != s.id() || started["runId"] == "" {
-		t.Errorf("got %v", started)
-	}
-	busy := s.starter("rotate")
-	s.expect(busy, exitFailed, "starter: ClusterBusy: ", s.id(), started["runId"], "starter watch --project "+s.cluster.ProjectID)
-	if busy.stdout != "" {
-		t.Errorf("standard output has %q", busy.stdout)
-	}
-	s.expect(s.starter("plan"), exitFailed, "ClusterBusy")
-	s.expect(s.starter("rotate", "--resume"), exitFailed, "ClusterBusy")
+func TestStartingSaysWhereToLook(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t, 1)
+	started := decoded[map[string]string](t, s.keyturn("rotate", "-o", "json"))
+	assert.Equal(t, s.id(), started["workflowId"])
+	assert.NotEmpty(t, started["runId"])
+	busy := s.keyturn("rotate")
+	s.expect(busy, exitFailed, "keyturn: ClusterBusy: ", s.id(), started["runId"], "keyturn watch --project "+s.cluster.ProjectID)
+	assert.Empty(t, busy.stdout, "standard output has %q", busy.stdout)
+	s.expect(s.keyturn("plan"), exitFailed, "ClusterBusy")
+	s.expect(s.keyturn("rotate", "--continue"), exitFailed, "ClusterBusy")
 
-	described, err := s.client.DescribeWorkflow(t.Context(), s.id(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if summary, err := described.GetStaticSummary(); err != nil || !strings.Contains(summary, s.cluster.ID) {
-		t.Errorf("static summary %q, %v", summary, err)
-	}
+	described, err := s.Temporal.DescribeWorkflow(t.Context(), s.id(), "")
+	require.NoError(t, err)
+	summary, err := described.GetStaticSummary()
+	require.NoError(t, err, "static summary %q, %v", summary, err)
+	assert.Contains(t, summary, s.cluster.ID, "static summary %q, %v", summary, err)
 }
 
 func TestWithoutAWorker(t *testing.T) {
-	s := newStage(t, 1)
-	s.expect(s.starter("rotate"), exitDone, "started", "starter watch --project")
-	s.expect(s.starter("report"), exitFailed, `is a worker running on task queue "`+s.connection+`"?`)
+	t.Parallel()
+	s := newFixture(t, 1)
+	s.expect(s.keyturn("rotate"), exitDone, "started", "keyturn watch --project")
+	s.expect(s.keyturn("report"), exitFailed, `start a worker on task queue "`+s.Connection+`"`)
 	ctx, cancel := context.WithCancel(t.Context())
-	s.expect(s.starterSaying(ctx, "Still trying", cancel, "watch"), exitFailed, `is a worker running on task queue "`+s.connection+`"?`, "Still trying", "the rotation goes on", "starter watch --project")
+	s.expect(s.keyturnUntil(ctx, "still trying", cancel, "watch"), exitFailed, `start a worker on task queue "`+s.Connection+`"`, "still trying", "the rotation continues", "keyturn watch --project")
 	// What was asked in vain has done no harm.
-	s.startWorker()
-	s.expect(s.starter("watch"), exitDone, "Outcome       rotated")
+	s.StartWorker()
+	s.expect(s.keyturn("watch"), exitDone, "Outcome       rotated")
 }
 
 func TestHeldPausedAndRetried(t *testing.T) {
-	s := newStage(t, 3)
-	s.startWorker()
+	t.Parallel()
+	s := newFixture(t, 3)
+	s.StartWorker()
 	s.failPut(s.cluster.ShardIDs[1])
 
-	held := s.starter("rotate", "--wait", "--requested-by", "dana", "--settle-time", "100ms")
-	s.expect(held, exitWaiting, "none yet: held", "starter: held: waiting for an operator", "starter retry --project", "--targets orders-1", "starter abort --project")
-	s.expect(s.starter("watch"), exitWaiting, "starter: held")
-	progress := decoded[workflows.Progress](t, s.starter("watch", "-o", "json"))
-	if progress.Phase != workflows.PhaseHeld || progress.Counts[workflows.StatusFailed] != 1 {
-		t.Errorf("progress %+v", progress)
-	}
-	running := decoded[workflows.RotateClusterResult](t, s.starter("report", "-o", "json"))
-	if running.Outcome != "" || len(running.Targets) != 4 {
-		t.Errorf("the report of a running rotation is %+v", running)
-	}
+	held := s.keyturn("rotate", "--wait", "--requested-by", "dana", "--settle-time", "100ms")
+	s.expect(held, exitWaiting, "none yet: held", "keyturn: held: waiting for an operator", "keyturn retry --project", "--targets orders-1", "keyturn abort --project")
+	s.expect(s.keyturn("watch"), exitWaiting, "keyturn: held")
+	progress := decoded[workflows.Progress](t, s.keyturn("watch", "-o", "json"))
+	assert.Equal(t, workflows.PhaseHeld, progress.Phase, "progress %+v", progress)
+	assert.Equal(t, 1, progress.Counts[workflows.StatusFailed], "progress %+v", progress)
+	running := decoded[workflows.RotateClusterResult](t, s.keyturn("report", "-o", "json"))
+	assert.Empty(t, running.Outcome, "the report of a running rotation is %+v", running)
+	require.Len(t, running.Targets, 4, "the report of a running rotation is %+v", running)
 
-	refused := s.starter("approve", "--by", "erin")
-	s.expect(refused, exitFailed, "starter: approve refused: the rotation does not wait for approval")
-	if strings.Count(refused.stderr, "\n") != 1 {
-		t.Errorf("a refusal is one line, not %q", refused.stderr)
-	}
-	s.expect(s.starter("skip", "--by", "erin", "--targets", "orders-9"), exitFailed, "skip refused: targets: there is no")
-	s.expect(s.starter("pause", "--by", "erin", "--reason", "lunch"), exitDone, "pause: done", "orders: paused", "paused by erin (lunch)")
-	s.expect(s.starter("pause", "--by", "erin"), exitFailed, "pause refused: the rotation is paused already")
+	refused := s.keyturn("approve", "--by", "erin")
+	s.expect(refused, exitFailed, "keyturn: approve refused: the rotation is not waiting for approval")
+	assert.Equal(t, 1, strings.Count(refused.stderr, "\n"), "a refusal is one line, not %q", refused.stderr)
+	s.expect(s.keyturn("skip", "--by", "erin", "--targets", "orders-9"), exitFailed, "skip refused: targets: no target is named")
+	s.expect(s.keyturn("pause", "--by", "erin", "--reason", "lunch"), exitDone, "pause: accepted", "orders is paused", "paused by erin (lunch)")
+	s.expect(s.keyturn("pause", "--by", "erin"), exitFailed, "pause refused: the rotation is already paused")
 
-	s.om.ClearFaults()
-	retried := decoded[workflows.Progress](t, s.starter("retry", "--by", "erin", "--targets", "orders-1", "-o", "json"))
-	if retried.Phase != workflows.PhasePaused || retried.Counts[workflows.StatusFailed] != 0 {
-		t.Errorf("progress %+v", retried)
-	}
-	s.expect(s.starter("resume", "--by", "erin"), exitDone, "resume: done")
-	s.expect(s.starter("watch"), exitDone, "Outcome       rotated")
-	if applied := len(s.om.Ledger().Applied(s.cluster.ShardIDs[1])); applied != 1 {
-		t.Errorf("orders-1 was rotated %d times", applied)
-	}
+	s.OM.ClearFaults()
+	retried := decoded[workflows.Progress](t, s.keyturn("retry", "--by", "erin", "--targets", "orders-1", "-o", "json"))
+	assert.Equal(t, workflows.PhasePaused, retried.Phase, "progress %+v", retried)
+	assert.Equal(t, 0, retried.Counts[workflows.StatusFailed], "progress %+v", retried)
+	s.expect(s.keyturn("resume", "--by", "erin"), exitDone, "resume: accepted")
+	s.expect(s.keyturn("watch"), exitDone, "Outcome       rotated")
+	require.Len(t, s.OM.Ledger().Applied(s.cluster.ShardIDs[1]), 1)
 }
 
 func TestWatchingThroughAHold(t *testing.T) {
-	s := newStage(t, 2)
-	s.startWorker()
+	t.Parallel()
+	s := newFixture(t, 2)
+	s.StartWorker()
 	s.failPut(s.cluster.ShardIDs[1])
-	s.expect(s.starter("rotate", "--wait"), exitWaiting)
+	s.expect(s.keyturn("rotate", "--wait"), exitWaiting)
 
 	var watched answer
 	var watching sync.WaitGroup
 	held := make(chan struct{})
 	watching.Go(func() {
-		watched = s.starterSaying(t.Context(), "orders is held", func() { close(held) }, "watch", "--until-held=false")
+		watched = s.keyturnUntil(t.Context(), "orders is held", func() { close(held) }, "watch", "--until-held=false")
 	})
 	<-held
-	s.expect(s.starter("skip", "--by", "erin", "--targets", "orders-1", "--reason", "retired"), exitDone, "skip: done")
+	s.expect(s.keyturn("skip", "--by", "erin", "--targets", "orders-1", "--reason", "retired"), exitDone, "skip: accepted")
 	watching.Wait()
 	s.expect(watched, exitDone, "Outcome       rotatedWithSkips", "orders-1 (skipped): Skipped: skipped by erin: retired")
 }
 
 func TestApproval(t *testing.T) {
-	s := newStage(t, 1)
-	s.startWorker()
-	waiting := s.starter("rotate", "--wait", "--require-approval", "--requested-by", "dana")
-	s.expect(waiting, exitWaiting, "starter: awaitingApproval: waiting for somebody other than dana", "starter approve --project", "starter reject --project")
-	s.expect(s.starter("approve", "--by", "Dana"), exitFailed, "approve refused: Dana requested the rotation")
-	approved := s.starter("approve", "--by", "erin", "--comment", "seen")
-	s.expect(approved, exitDone, "approve: done")
-	if strings.Contains(approved.stdout, workflows.PhaseAwaitingApproval) {
-		t.Errorf("an approved rotation is said to wait for approval:\n%s", approved.stdout)
-	}
-	s.expect(s.starter("watch"), exitDone, "Approved by   erin at ", ": seen")
+	t.Parallel()
+	s := newFixture(t, 1)
+	s.StartWorker()
+	waiting := s.keyturn("rotate", "--wait", "--require-approval", "--requested-by", "dana")
+	s.expect(waiting, exitWaiting, "keyturn: waiting for an operator other than dana", "orders is waiting for approval: ", "keyturn approve --project", "keyturn reject --project")
+	s.expect(s.keyturn("approve", "--by", "Dana"), exitFailed, "approve refused: Dana requested the rotation")
+	approved := s.keyturn("approve", "--by", "erin", "--comment", "seen")
+	s.expect(approved, exitDone, "approve: accepted")
+	assert.NotContains(t, approved.stdout, "waiting for approval")
+	s.expect(s.keyturn("watch"), exitDone, "Approved by   erin at ", ": seen")
 }
 
 func TestRejectionIsAFailure(t *testing.T) {
-	s := newStage(t, 1)
-	s.startWorker()
-	s.expect(s.starter("rotate", "--wait", "--require-approval", "--requested-by", "dana"), exitWaiting)
-	s.expect(s.starter("reject", "--by", "erin", "--reason", "freeze"), exitDone, "reject: done")
-	s.expect(s.starter("watch"), exitFailed, "starter: Rejected: rejected by erin: freeze")
-	if s.applied() != 0 {
-		t.Errorf("%d rotations of a rejected plan", s.applied())
-	}
+	t.Parallel()
+	s := newFixture(t, 1)
+	s.StartWorker()
+	s.expect(s.keyturn("rotate", "--wait", "--require-approval", "--requested-by", "dana"), exitWaiting)
+	s.expect(s.keyturn("reject", "--by", "erin", "--reason", "freeze"), exitDone, "reject: accepted")
+	s.expect(s.keyturn("watch"), exitFailed, "keyturn: Rejected: rejected by erin: freeze")
+	assert.Equal(t, 0, s.applied())
 }
 
 func TestResumeAfterAFailure(t *testing.T) {
-	s := newStage(t, 3)
-	s.startWorker()
-	s.expect(s.starter("rotate", "--resume"), exitFailed, "there is no workflow "+s.id())
+	t.Parallel()
+	s := newFixture(t, 3)
+	s.StartWorker()
+	s.expect(s.keyturn("rotate", "--continue"), exitFailed, "workflow "+s.id()+" does not exist")
 	s.failPut(s.cluster.ShardIDs[2])
-	failed := s.starter("rotate", "--wait", "--on-failure", "stop", "--concurrency", "1", "-o", "json")
-	s.expect(failed, exitFailed, "starter: PartialFailure: 2 of 4 targets verified")
+	failed := s.keyturn("rotate", "--wait", "--on-failure", "stop", "--concurrency", "1", "-o", "json")
+	s.expect(failed, exitFailed, "keyturn: PartialFailure: 2 of 4 targets verified")
 	records := decoded[workflows.RotateClusterResult](t, failed)
-	if records.Outcome != workflows.OutcomePartial {
-		t.Errorf("records %+v", records)
-	}
-	s.expect(s.starter("report"), exitDone, "Failure       PartialFailure: 2 of 4", "orders-2 (failed): NotFound: ")
+	assert.Equal(t, workflows.OutcomePartial, records.Outcome, "records %+v", records)
+	s.expect(s.keyturn("report"), exitDone, "Failure       PartialFailure: 2 of 4", "orders-2 (failed): NotFound: ")
 
-	s.om.ClearFaults()
-	s.expect(s.starter("plan"), exitDone) // no run to resume from
-	s.expect(s.starter("rotate", "--resume", "--wait"), exitDone, "resuming from run ", "2 of 4 targets are verified", "Outcome       rotated", "orders-0 (verified): verified by an earlier run")
-	if s.applied() != 4 {
-		t.Errorf("%d rotations, want each target's one", s.applied())
-	}
+	s.OM.ClearFaults()
+	s.expect(s.keyturn("plan"), exitDone) // no run to resume from
+	s.expect(s.keyturn("rotate", "--continue", "--wait"), exitDone, "continuing from run ", "2 of 4 targets are verified", "Outcome       rotated", "orders-0, orders-1 (verified): verified in an earlier run")
+	assert.Equal(t, 4, s.applied())
 
 	file := writeFile(t, "report.json", failed.stdout)
-	s.expect(s.starter("rotate", "--resume-from", file, "--wait", "--expected-targets", "4"), exitDone, "resuming from "+file, "Outcome       rotated")
-	if s.applied() != 4+2 {
-		t.Errorf("%d rotations, want those of the two targets that the file lacks, too", s.applied())
-	}
+	s.expect(s.keyturn("rotate", "--continue-from", file, "--wait", "--expected-targets", "4"), exitDone, "continuing from "+file, "Outcome       rotated")
+	assert.Equal(t, 4+2, s.applied())
 }
 
 func TestResumeAfterAnAbort(t *testing.T) {
-	s := newStage(t, 3)
-	s.startWorker()
+	t.Parallel()
+	s := newFixture(t, 3)
+	s.StartWorker()
 	s.failPut(s.cluster.ShardIDs[1])
-	s.expect(s.starter("rotate", "--wait", "--concurrency", "1"), exitWaiting)
-	s.expect(s.starter("abort", "--by", "erin", "--reason", "goes on tomorrow"), exitDone, "abort: done")
-	s.expect(s.starter("watch"), exitFailed, "starter: Aborted: aborted by erin: goes on tomorrow; 1 of 4 targets verified")
-	s.expect(s.starter("abort", "--by", "erin"), exitFailed, "the rotation is over")
-	saved := s.starter("report", "-o", "json")
-	if statuses := decoded[workflows.RotateClusterResult](t, saved).Targets; statuses[0].Status != workflows.StatusVerified || statuses[2].Status != workflows.StatusPending {
-		t.Errorf("records %+v", statuses)
-	}
+	s.expect(s.keyturn("rotate", "--wait", "--concurrency", "1"), exitWaiting)
+	s.expect(s.keyturn("abort", "--by", "erin", "--reason", "continues tomorrow"), exitDone, "abort: accepted")
+	s.expect(s.keyturn("watch"), exitFailed, "keyturn: Aborted: aborted by erin: continues tomorrow; 1 of 4 targets verified",
+		"fix the cause, then continue with:\n  keyturn rotate --project "+s.cluster.ProjectID+" --cluster "+s.cluster.ID+" --connection "+s.Connection+" --continue --wait\n")
+	s.expect(s.keyturn("abort", "--by", "erin"), exitFailed, " has ended")
+	saved := s.keyturn("report", "-o", "json")
+	assert.Equal(t, workflows.StatusVerified, decoded[workflows.RotateClusterResult](t, saved).Targets[0].Status)
+	assert.Equal(t, workflows.StatusPending, decoded[workflows.RotateClusterResult](t, saved).Targets[2].Status)
 
-	s.om.ClearFaults()
+	s.OM.ClearFaults()
 	file := writeFile(t, "report.json", saved.stdout)
-	s.expect(s.starter("rotate", "--resume-from", file, "--wait"), exitDone, "resuming from "+file, "1 of 4 targets are verified", "Outcome       rotated")
-	if applied := len(s.om.Ledger().Applied(s.cluster.ShardIDs[0])); applied != 1 || s.applied() != 4 {
-		t.Errorf("%d rotations of the verified target, %d in all; want 1 and 4", applied, s.applied())
-	}
+	s.expect(s.keyturn("rotate", "--continue-from", file, "--wait"), exitDone, "continuing from "+file, "1 of 4 targets are verified", "Outcome       rotated")
+	require.Len(t, s.OM.Ledger().Applied(s.cluster.ShardIDs[0]), 1)
+	assert.Equal(t, 4, s.applied())
 
 	s.failPut(s.cluster.ConfigID)
-	s.expect(s.starter("rotate", "--wait"), exitWaiting)
-	s.expect(s.starter("abort"), exitDone)
-	s.om.ClearFaults()
-	s.expect(s.starter("rotate", "--resume", "--wait"), exitDone, "3 of 4 targets are verified", "Outcome       rotated")
-	if s.applied() != 8 {
-		t.Errorf("%d rotations, want 8", s.applied())
-	}
+	s.expect(s.keyturn("rotate", "--wait"), exitWaiting)
+	s.expect(s.keyturn("abort"), exitDone)
+	s.expect(s.keyturn("watch"), exitFailed, "3 of 4 targets verified")
+	s.OM.ClearFaults()
+	s.expect(s.keyturn("rotate", "--continue", "--wait"), exitDone, "3 of 4 targets are verified", "Outcome       rotated")
+	assert.Equal(t, 8, s.applied())
 }
 
-func TestAFailureWithoutRecordsIsToldByItsType(t *testing.T) {
-	s := newStage(t, 1)
-	s.startWorker()
-	s.om.RemoveAPIKey(simulator.DefaultPublicKey)
-	failed := s.starter("rotate", "--wait")
-	s.expect(failed, exitFailed, "starter: Unauthorized: ")
-	s.expect(s.starter("rotate", "--resume"), exitFailed, "has no records to go on from", "Unauthorized", "--resume-from")
+func TestAFailureWithoutRecordsIsReportedByItsType(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t, 1)
+	s.StartWorker()
+	s.OM.RemoveAPIKey(simulator.DefaultPublicKey)
+	failed := s.keyturn("rotate", "--wait")
+	s.expect(failed, exitFailed, "keyturn: Unauthorized: ")
+	assert.NotContains(t, failed.stderr, "--continue", "nothing was begun")
+	s.expect(s.keyturn("rotate", "--continue"), exitFailed, "has no records (Unauthorized: ", "Unauthorized", "--continue-from")
 }
 
 func TestATerminatedRotationKeepsItsRecords(t *testing.T) {
-	s := newStage(t, 2)
-	s.startWorker()
+	t.Parallel()
+	s := newFixture(t, 2)
+	s.StartWorker()
 	s.failPut(s.cluster.ShardIDs[1])
-	s.expect(s.starter("rotate", "--wait"), exitWaiting)
-	if err := s.client.TerminateWorkflow(t.Context(), s.id(), "", "test"); err != nil {
-		t.Fatal(err)
-	}
-	s.expect(s.starter("watch"), exitFailed, "starter: Terminated: ", s.om.Key(s.cluster.ShardIDs[0]))
-	s.om.ClearFaults()
-	s.expect(s.starter("rotate", "--resume", "--wait"), exitDone, "2 of 3 targets are verified", "Outcome       rotated")
-	if s.applied() != 3 {
-		t.Errorf("%d rotations, want 3", s.applied())
-	}
+	s.expect(s.keyturn("rotate", "--wait"), exitWaiting)
+	require.NoError(t, s.Temporal.TerminateWorkflow(t.Context(), s.id(), "", "test"))
+	s.expect(s.keyturn("watch"), exitFailed, "keyturn: Terminated: ", s.OM.Key(s.cluster.ShardIDs[0]), "--continue --wait")
+	s.OM.ClearFaults()
+	s.expect(s.keyturn("rotate", "--continue", "--wait"), exitDone, "2 of 3 targets are verified", "Outcome       rotated")
+	assert.Equal(t, 3, s.applied())
 }
 
 func TestWhatDoesNotExist(t *testing.T) {
-	s := newStage(t, 1)
-	s.expect(s.starter("watch"), exitFailed, "there is no workflow "+s.id())
-	s.expect(s.starter("abort"), exitFailed, "there is no workflow "+s.id())
-	s.expect(s.starter("report", "--run-id", "01a2093d-97c1-7cd5-86d0-e38265e51de0"), exitFailed, "there is no workflow "+s.id()+" with run 01a2093d")
+	t.Parallel()
+	s := newFixture(t, 1)
+	s.expect(s.keyturn("watch"), exitFailed, "workflow "+s.id()+" does not exist", "this cluster was never rotated (for the keys of its project's deployments, give --deployment and --project), or ")
+	s.expect(s.keyturn("abort"), exitFailed, "workflow "+s.id()+" does not exist")
+	s.expect(s.keyturn("report", "--run-id", "01a2093d-97c1-7cd5-86d0-e38265e51de0"), exitFailed, "workflow "+s.id()+" has no run 01a2093d")
 	for _, command := range []string{"rotate", "plan", "watch", "report", "pause"} {
-		s.expect(s.starter(command, "--namespace", "nowhere"), exitFailed, `starter: namespace "nowhere" does not exist at `+s.server.Address)
+		s.expect(s.keyturn(command, "--namespace", "nowhere"), exitFailed, `keyturn: namespace "nowhere" does not exist at `+s.TemporalServer.Address)
 	}
 }
 
 // TestARotationThatWasHandedOver looks at the one id, however it was started.
 func TestARotationThatWasHandedOver(t *testing.T) {
-	s := newStage(t, 1)
-	s.startWorker()
-	started, err := s.client.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "elsewhere-" + s.connection, TaskQueue: s.connection},
-		workflows.RotateClusterType, workflows.RotateClusterInput{Connection: s.connection, ProjectID: s.cluster.ProjectID, ClusterID: s.cluster.ID})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := started.Get(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	s.expect(s.starter("watch"), exitDone, "Outcome       rotated")
+	t.Parallel()
+	s := newFixture(t, 1)
+	s.StartWorker()
+	started, err := s.Temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "elsewhere-" + s.Connection, TaskQueue: s.Connection},
+		workflows.RotateClusterType, workflows.RotateClusterInput{Connection: s.Connection, ProjectID: s.cluster.ProjectID, ClusterID: s.cluster.ID})
+	require.NoError(t, err)
+	require.NoError(t, started.Get(t.Context(), nil))
+	s.expect(s.keyturn("watch"), exitDone, "Outcome       rotated")
 }
 
 // TestARotationThatContinuesAsNew is followed from run to run.
 func TestARotationThatContinuesAsNew(t *testing.T) {
+	t.Parallel()
 	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{"limit.historyCount.suggestContinueAsNew": "20"}})
-	s := newStageAt(t, server, 7)
-	started := decoded[map[string]string](t, s.starter("rotate", "-o", "json", "--concurrency", "1"))
-	s.startWorker()
-	s.expect(s.starter("watch"), exitDone, "Outcome       rotated", "Targets       8 verified")
-	described, err := s.client.DescribeWorkflowExecution(t.Context(), s.id(), "")
-	if err != nil || described.GetWorkflowExecutionInfo().GetExecution().GetRunId() == started["runId"] {
-		t.Fatalf("the rotation did not continue as new: %v, %v", described, err)
-	}
-	s.expect(s.starter("report", "--run-id", started["runId"]), exitDone, "Outcome       rotated", "Targets       8 verified")
+	s := newFixtureAt(t, server, 7)
+	started := decoded[map[string]string](t, s.keyturn("rotate", "-o", "json", "--concurrency", "1"))
+	s.StartWorker()
+	s.expect(s.keyturn("watch"), exitDone, "Outcome       rotated", "Targets       8 verified")
+	described, err := s.Temporal.DescribeWorkflowExecution(t.Context(), s.id(), "")
+	require.NoError(t, err, "the rotation did not continue as new: %v, %v", described, err)
+	require.NotEqual(t, started["runId"], described.GetWorkflowExecutionInfo().GetExecution().GetRunId(), "the rotation did not continue as new: %v, %v", described, err)
+	s.expect(s.keyturn("report", "--run-id", started["runId"]), exitDone, "Outcome       rotated", "Targets       8 verified")
+}
+
+// A reset terminates the run that is watched; a new run carries on.
+func TestWatchingFollowsAReset(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t, 1)
+	s.failPut(s.cluster.ShardIDs[0])
+	s.StartWorker()
+	s.expect(s.keyturn("rotate", "--wait", "--requested-by", "dana"), exitWaiting)
+
+	var watched answer
+	var watching sync.WaitGroup
+	held := make(chan struct{})
+	watching.Go(func() {
+		watched = s.keyturnUntil(t.Context(), "orders is held", func() { close(held) }, "watch", "--until-held=false")
+	})
+	<-held
+	s.OM.ClearFaults()
+	described, err := s.Temporal.DescribeWorkflowExecution(t.Context(), s.id(), "")
+	require.NoError(t, err)
+	_, err = s.Temporal.ResetWorkflowExecution(t.Context(), &workflowservice.ResetWorkflowExecutionRequest{
+		Namespace: s.TemporalServer.Namespace, WorkflowExecution: described.GetWorkflowExecutionInfo().GetExecution(), Reason: "test", RequestId: uuid.NewString(),
+		WorkflowTaskFinishEventId: 3,
+	})
+	require.NoError(t, err)
+	watching.Wait()
+	s.expect(watched, exitDone, "Outcome       rotated")
+	assert.NotContains(t, watched.stdout+watched.stderr, "Terminated")
+}
+
+// Whatever waits for a person ends the watching, with the commands to continue.
+func TestWatchingAPausedRotation(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t, 1)
+	s.StartWorker()
+	s.expect(s.keyturn("rotate", "--wait", "--require-approval", "--requested-by", "dana"), exitWaiting)
+	s.expect(s.keyturn("pause", "--by", "erin"), exitDone)
+	s.expect(s.keyturn("approve", "--by", "erin"), exitDone)
+	s.expect(s.keyturn("watch"), exitWaiting, "keyturn: paused: waiting for", "keyturn resume --project", "keyturn abort --project")
+	s.expect(s.keyturn("resume", "--by", "erin"), exitDone)
+	s.expect(s.keyturn("watch"), exitDone, "Outcome       rotated")
+}
+
+// A start that rotated nothing does not hide an unfinished rotation: continuing
+// would rotate its verified targets again.
+func TestContinueRefusesToGuessAfterAFailedStart(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t, 2)
+	s.StartWorker()
+	s.failPut(s.cluster.ShardIDs[1])
+	s.expect(s.keyturn("rotate", "--on-failure", "continue", "--wait"), exitFailed, "Outcome       partial")
+	s.OM.ClearFaults()
+	applied := s.applied()
+	s.expect(s.keyturn("rotate", "--expected-targets", "13", "--wait"), exitFailed, "expected 13 targets")
+	s.expect(s.keyturn("rotate", "--continue"), exitFailed, "rotated nothing", "was left unfinished", "keyturn report --run-id")
+	assert.Equal(t, applied, s.applied())
 }

@@ -7,48 +7,67 @@ import (
 	"strings"
 
 	"go.temporal.io/sdk/temporal"
+
+	"keyturn/workflows"
 )
 
 // Exit codes.
 const (
-	exitDone     = 0
-	exitFailed   = 1
-	exitWrongUse = 2
-	exitWaiting  = 3
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitWaiting = 3
 )
 
-// usageError is about the command line or the settings: nothing was done.
+// usageError reports wrong flags or settings: nothing was done.
 type usageError struct{ problem string }
 
 func (e *usageError) Error() string { return e.problem }
 
-func wrongUse(format string, args ...any) error {
+func usageErrorf(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// waitingError tells that a rotation waits for somebody.
-type waitingError struct{ phase, waitingFor string }
+// waitingError reports that a rotation waits for a person.
+type waitingError struct {
+	phase      workflows.Phase
+	waitingFor string
+}
 
-func (e *waitingError) Error() string { return e.phase + ": waiting for " + e.waitingFor }
+func (e *waitingError) Error() string {
+	if e.phase == workflows.PhaseAwaitingApproval {
+		return "waiting for " + e.waitingFor
+	}
+	return phaseName(e.phase) + ": waiting for " + e.waitingFor
+}
 
-// advisedError is an error with the commands that help.
-type advisedError struct {
+// nothingLeftError reports that a rotation is not started, because the one that it
+// would continue rotated everything. It is no failure.
+type nothingLeftError struct {
+	message string
+	records statusView // of that rotation
+}
+
+func (e *nothingLeftError) Error() string { return e.message }
+
+// hintedError is an error with the commands that help.
+type hintedError struct {
 	error
 	commands []string
 }
 
-func (e *advisedError) Unwrap() error { return e.error }
+func (e *hintedError) Unwrap() error { return e.error }
 
-func advise(err error, commands ...string) error { return &advisedError{err, commands} }
+func withHint(err error, commands ...string) error { return &hintedError{err, commands} }
 
-// interruptedError is what is to be said after Ctrl-C.
-type interruptedError struct{ said string }
+// interruptedError is the message after Ctrl-C.
+type interruptedError struct{ message string }
 
-func (e *interruptedError) Error() string { return e.said }
+func (e *interruptedError) Error() string { return e.message }
 
-// conclude says what went wrong, in one line and with the commands that help,
-// and gives the exit code. It is the one place that decides on it.
-func (a *app) conclude(ctx context.Context, err error) int {
+// handleError prints an error in one line, followed by the commands that help,
+// and returns the exit code. It is the only place that decides on it.
+func (a *app) handleError(ctx context.Context, err error) int {
 	if err == nil {
 		return exitDone
 	}
@@ -56,44 +75,55 @@ func (a *app) conclude(ctx context.Context, err error) int {
 	if ctx.Err() != nil && !errors.As(err, &interrupted) {
 		err = &interruptedError{"interrupted"}
 	}
-	var advised *advisedError
-	if !errors.As(err, &advised) {
-		fmt.Fprintln(a.stderr, "starter:", clean(err.Error()))
-	} else {
-		fmt.Fprintln(a.stderr, "starter:", clean(err.Error())+":")
-		for _, command := range advised.commands {
-			fmt.Fprintln(a.stderr, "  "+clean(command))
-		}
-	}
+	fmt.Fprintln(a.stderr, errorText(a.layoutOf(a.stderr), err))
 	return a.exitCode(err)
+}
+
+// errorText is an error, followed by the commands that help.
+func errorText(l layout, err error) string {
+	message := programName + ": " + clean(err.Error())
+	var hinted *hintedError
+	if !errors.As(err, &hinted) {
+		return l.hang(message, "  ")
+	}
+	lines := []string{l.hang(message+":", "  ")}
+	for _, command := range hinted.commands {
+		lines = append(lines, l.line("  "+clean(command)))
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (a *app) exitCode(err error) int {
 	var usage *usageError
 	var waiting *waitingError
+	var rotationsWait *rotationsWaitError
+	var nothingLeft *nothingLeftError
 	switch {
-	case !a.acting || errors.As(err, &usage):
-		return exitWrongUse
-	case errors.As(err, &waiting):
+	case errors.As(err, &nothingLeft):
+		return exitDone
+	case !a.started || errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &waiting), errors.As(err, &rotationsWait):
 		return exitWaiting
 	default:
 		return exitFailed
 	}
 }
 
-// failureText is how a workflow, or an update, has failed: "Type: message".
+// failureText describes the failure of a workflow or an update as
+// "Type: message".
 func failureText(err error) string {
-	var application *temporal.ApplicationError
 	var timeout *temporal.TimeoutError
 	var canceled *temporal.CanceledError
 	var terminated *temporal.TerminatedError
+	failed, isFailure := workflows.FailureOf(err)
 	switch {
-	case errors.As(err, &application):
-		return strings.TrimPrefix(application.Type()+": "+application.Message(), ": ")
+	case isFailure:
+		return strings.TrimPrefix(string(failed.Type)+": "+failed.Message, ": ")
 	case errors.As(err, &terminated):
-		return "Terminated: somebody terminated the workflow; what was in work may have been rotated"
+		return "Terminated: the workflow was terminated; targets in progress may have been rotated"
 	case errors.As(err, &timeout):
-		return "Timeout: the workflow has run out of time"
+		return "Timeout: the workflow timed out"
 	case errors.As(err, &canceled):
 		return "Canceled: the workflow was canceled"
 	default:

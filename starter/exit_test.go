@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"go.temporal.io/sdk/temporal"
 )
 
@@ -19,43 +20,37 @@ func TestExitCodes(t *testing.T) {
 	}{
 		"done":                       {nil, true, exitDone},
 		"help":                       {nil, false, exitDone},
-		"cobra's own error":          {plain, false, exitWrongUse},
+		"cobra's own error":          {plain, false, exitUsage},
 		"a failure":                  {plain, true, exitFailed},
-		"a bad flag value":           {fmt.Errorf("more: %w", wrongUse("--cluster: no")), true, exitWrongUse},
+		"a bad flag value":           {fmt.Errorf("more: %w", usageErrorf("--cluster: no")), true, exitUsage},
 		"held":                       {&waitingError{"held", "an operator"}, true, exitWaiting},
-		"held, with commands":        {advise(&waitingError{"held", "an operator"}, "starter retry"), true, exitWaiting},
-		"a failure, with commands":   {advise(plain, "starter watch"), true, exitFailed},
+		"held, with commands":        {withHint(&waitingError{"held", "an operator"}, "keyturn retry"), true, exitWaiting},
+		"a failure, with commands":   {withHint(plain, "keyturn watch"), true, exitFailed},
 		"an interruption is no done": {&interruptedError{"on it goes"}, true, exitFailed},
 	} {
 		a, _, stderr := newTestApp()
-		a.acting = test.acting
-		if got := a.conclude(t.Context(), test.err); got != test.want {
-			t.Errorf("%s: exit code %d, want %d", name, got, test.want)
-		}
-		if (test.err == nil) != (stderr.Len() == 0) {
-			t.Errorf("%s: wrote %q", name, stderr)
-		}
+		a.started = test.acting
+		assert.Equal(t, test.want, a.handleError(t.Context(), test.err))
+		assert.Equal(t, (stderr.Len() == 0), (test.err == nil), "%s: wrote %q", name, stderr)
 	}
 }
 
 func TestErrorsAreOneLineAndTheCommandsThatHelp(t *testing.T) {
 	a, stdout, stderr := newTestApp()
-	a.acting = true
-	a.conclude(t.Context(), advise(errors.New("two\nlines \x1b[31mred"), "starter watch"))
-	if want := "starter: two lines red:\n  starter watch\n"; stderr.String() != want || stdout.Len() > 0 {
-		t.Errorf("got %q and %q, want %q", stderr, stdout, want)
-	}
+	a.started = true
+	a.handleError(t.Context(), withHint(errors.New("two\nlines \x1b[31mred"), "keyturn watch"))
+	assert.Equal(t, "keyturn: two lines red:\n  keyturn watch\n", stderr.String())
+	assert.False(t, stdout.Len() > 0)
 }
 
 func TestAnErrorAfterCtrlCIsAnInterruption(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	a, _, stderr := newTestApp()
-	a.acting = true
-	code := a.conclude(ctx, fmt.Errorf("context canceled"))
-	if code != exitFailed || stderr.String() != "starter: interrupted\n" {
-		t.Errorf("exit code %d, %q", code, stderr)
-	}
+	a.started = true
+	code := a.handleError(ctx, fmt.Errorf("context canceled"))
+	assert.Equal(t, exitFailed, code, "exit code %d, %q", code, stderr)
+	assert.Equal(t, "keyturn: interrupted\n", stderr.String(), "exit code %d, %q", code, stderr)
 }
 
 func TestFailureTexts(t *testing.T) {
@@ -67,8 +62,6 @@ func TestFailureTexts(t *testing.T) {
 		"Canceled: ":             temporal.NewCanceledError(),
 		"something else":         errors.New("something else"),
 	} {
-		if got := failureText(err); !strings.HasPrefix(got, want) {
-			t.Errorf("got %q, want %q", got, want)
-		}
+		assert.True(t, strings.HasPrefix(failureText(err), want))
 	}
 }

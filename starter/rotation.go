@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,104 +16,124 @@ import (
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"google.golang.org/grpc/codes"
 
+	"keyturn/internal/temporalclient"
 	"keyturn/opsmanager"
 	"keyturn/workflows"
 )
 
-// rotationName is what names a rotation on the command line: that of a cluster,
-// or of a fleet.
+// rotationName names a rotation on the command line: that of a cluster, of a
+// project's deployments, or of a fleet of either.
 type rotationName struct {
 	connection, project, cluster string
+	// displayName is the cluster's, if that was given instead of its ID.
+	displayName string
 
-	fleet bool
-	id    string // of a fleet that was started under another id than its own
+	deployment bool // with fleet: those of its projects
+	fleet      bool
+	id         string // the workflow ID, if it is not the rotation's own
 }
 
+// addFlags adds the flags that name a rotation with targets.
 func (n *rotationName) addFlags(command *cobra.Command) {
-	n.define(command.Flags(), " (required)")
-	for _, required := range []string{"project", "cluster"} {
-		must(command.MarkFlagRequired(required))
-	}
+	n.addTargetFlags(command)
+	command.MarkFlagsOneRequired("cluster", "deployment")
 }
 
-// addFlagsOrFleet adds the flags that name a rotation of either kind.
-func (a *app) addFlagsOrFleet(command *cobra.Command) {
-	n := &a.rotation
-	n.define(command.Flags(), "")
-	n.defineFleet(command)
-	command.MarkFlagsOneRequired("cluster", "fleet")
-	command.MarkFlagsRequiredTogether("project", "cluster")
-	command.Flags().StringVar(&n.id, "workflow-id", "", "with --fleet: the fleet's workflow id, if a schedule has started it, or somebody under an id of their own")
+// addFlagsOrFleet adds the flags that name a rotation of any kind.
+func (n *rotationName) addFlagsOrFleet(a *app, command *cobra.Command) {
+	n.addTargetFlags(command)
+	n.addFleetFlag(command)
+	command.MarkFlagsOneRequired("cluster", "deployment", "fleet")
+	command.Flags().StringVar(&n.id, "workflow-id", "", "with --fleet: the workflow ID, if a schedule started the fleet or if it was started under a custom ID")
 	for _, other := range []string{"project", "cluster", "connection"} {
 		command.MarkFlagsMutuallyExclusive("workflow-id", other)
 	}
 	must(command.RegisterFlagCompletionFunc("workflow-id", a.completeIDs((*session).fleetIDs)))
 }
 
-func (n *rotationName) defineFleet(command *cobra.Command) {
-	command.Flags().BoolVar(&n.fleet, "fleet", false, "the fleet's rotation (see starter fleet), instead of --project and --cluster")
-	command.MarkFlagsMutuallyExclusive("fleet", "project")
-	command.MarkFlagsMutuallyExclusive("fleet", "cluster")
+// addStartFlags adds the flags that name what to rotate. With --deployment, clusters
+// are a part of it.
+func (n *rotationName) addStartFlags(command *cobra.Command, clusters *[]string) {
+	n.addCommonFlags(command.Flags())
+	command.Flags().Var(&clusterFlag{n, clusters}, "cluster", "ID or unique display name of the sharded cluster or replica set; with --deployment, rotate only this cluster: IDs are comma-separated or repeated (default every encrypted cluster of the project)")
+	n.addFleetFlag(command)
+	command.MarkFlagsOneRequired("cluster", "deployment", "fleet")
 }
 
-func (n *rotationName) define(flags *pflag.FlagSet, remark string) {
-	flags.StringVar(&n.project, "project", "", "id of the Ops Manager project, 24 hex digits"+remark)
-	flags.StringVar(&n.cluster, "cluster", "", "id of the sharded cluster or replica set, 24 hex digits"+remark)
-	n.defineConnection(flags)
+// addTargetFlags adds the flags that name a rotation with targets, whatever is
+// rotated.
+func (n *rotationName) addTargetFlags(command *cobra.Command) {
+	n.addCommonFlags(command.Flags())
+	command.Flags().StringVar(&n.cluster, "cluster", "", "ID or unique display name of the sharded cluster or replica set")
+	command.MarkFlagsMutuallyExclusive("cluster", "deployment")
 }
 
-func (n *rotationName) defineConnection(flags *pflag.FlagSet) {
-	flags.StringVar(&n.connection, "connection", workflows.DefaultConnection, "the Ops Manager, by the name that the worker knows it under")
+func (n *rotationName) addFleetFlag(command *cobra.Command) {
+	command.Flags().BoolVar(&n.fleet, "fleet", false, "the connection's fleet, instead of --project and --cluster; with --deployment, that of the deployments of its projects")
+	for _, other := range []string{"project", "cluster"} {
+		command.MarkFlagsMutuallyExclusive("fleet", other)
+	}
 }
+
+func (n *rotationName) addCommonFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&n.project, "project", "", "ID of the Ops Manager project, 24 hex digits")
+	flags.BoolVar(&n.deployment, "deployment", false, "the deployments of --project, whose keys protect the data and snapshots of today's MongoDB, instead of a cluster's backup")
+	flags.StringVar(&n.connection, "connection", workflows.DefaultConnection, "name of the Ops Manager connection configured in the worker")
+}
+
+// clusterFlag takes one ID or several.
+type clusterFlag struct {
+	name *rotationName
+	all  *[]string
+}
+
+// Set implements [pflag.Value].
+func (f *clusterFlag) Set(text string) error {
+	f.name.cluster = text
+	*f.all = append(*f.all, strings.Split(text, ",")...)
+	return nil
+}
+
+// String implements [pflag.Value].
+func (f *clusterFlag) String() string {
+	if f.all == nil { // pflag asks a zero value for its default
+		return ""
+	}
+	return strings.Join(*f.all, ",")
+}
+
+// Type implements [pflag.Value]; the help shows it.
+func (f *clusterFlag) Type() string { return "strings" }
 
 func (n rotationName) check() error {
 	switch {
 	case n.id != "" && !n.fleet:
-		return wrongUse("--workflow-id: goes with --fleet only")
-	case !n.fleet && !opsmanager.ValidID(n.project):
-		return wrongUse("--project: must be 24 hex digits")
-	case !n.fleet && !opsmanager.ValidID(n.cluster):
-		return wrongUse("--cluster: must be 24 hex digits")
-	case !workflows.ValidConnection(n.connection):
-		return wrongUse("--connection: %s", workflows.ConnectionRule)
+		return usageErrorf("--workflow-id requires --fleet")
+	case n.fleet:
+	case n.deployment && n.project == "":
+		return usageErrorf("--deployment requires --project or --fleet")
+	case n.project == "":
+		return usageErrorf("--cluster requires --project")
+	case !opsmanager.ValidID(n.project):
+		return usageErrorf("--project: must be 24 hex digits")
+	case !n.deployment && !opsmanager.ValidID(n.cluster):
+		return usageErrorf("--cluster: must be 24 hex digits")
+	}
+	if !workflows.ValidConnection(n.connection) {
+		return usageErrorf("--connection: %s", workflows.ConnectionRule)
 	}
 	return nil
 }
 
 func (n rotationName) workflowID() string {
-	switch {
-	case n.id != "":
-		return n.id
-	case n.fleet:
-		return workflows.RotateFleetID(n.connection)
-	default:
-		return workflows.RotateClusterID(n.connection, n.project, n.cluster)
-	}
+	return cmp.Or(n.id, n.kind().workflowID(n))
 }
 
-func (n rotationName) workflowType() string {
-	if n.fleet {
-		return workflows.RotateFleetType
-	}
-	return workflows.RotateClusterType
-}
-
-// kind is what is rotated, in a word.
-func (n rotationName) kind() string {
-	if n.fleet {
-		return "fleet"
-	}
-	return "cluster"
-}
-
-// asGiven repeats the flags for a command that is shown to the user.
-func (n rotationName) asGiven() []string {
-	words := []string{"--project", n.project, "--cluster", n.cluster}
-	switch {
-	case n.id != "":
-		return []string{"--fleet", "--workflow-id", n.id}
-	case n.fleet:
-		words = []string{"--fleet"}
+// flags are the flags that name the rotation, for a command shown to the user.
+func (n rotationName) flags() []string {
+	words := n.kind().flags(n)
+	if n.id != "" {
+		return append(words, "--workflow-id", n.id)
 	}
 	if n.connection != workflows.DefaultConnection {
 		words = append(words, "--connection", n.connection)
@@ -120,103 +141,115 @@ func (n rotationName) asGiven() []string {
 	return words
 }
 
-// commandLine is a command for the same rotation, to be copied by the user.
+// commandLine is a command for the same rotation, ready to be pasted.
 func (a *app) commandLine(command string, more ...string) string {
 	return a.commandLineFor(a.rotation, command, more...)
 }
 
 func (a *app) commandLineFor(name rotationName, command string, more ...string) string {
-	return a.shellLine(append([]string{command}, name.asGiven()...), more...)
+	return a.shellLine(append([]string{command}, name.flags()...), more...)
 }
 
-// shellLine is a command line of the starter for the same Temporal, whose flags
-// stand before more.
+// shellLine is a command line for the same Temporal, whose flags come before
+// more.
 func (a *app) shellLine(words []string, more ...string) string {
-	words = slices.Concat([]string{"starter"}, words, a.server.asGiven(), more)
+	words = slices.Concat([]string{programName}, words, a.server.flags(), more)
 	for i, word := range words {
 		words[i] = shellWord(word)
 	}
 	return strings.Join(words, " ")
 }
 
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,-]+$`)
+var unquotedWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,-]+$`)
 
 func shellWord(word string) string {
-	if plainWord.MatchString(word) {
+	if unquotedWord.MatchString(word) {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// describe tells of a run of the rotation; an empty run id is the latest one.
+// exampleFor is the example of a command that takes a cluster.
+func exampleFor(command, flags string) string {
+	return strings.TrimRight("  "+programName+" "+command+" --project 5196d3628d022db4cbc26d9e \\\n    --cluster 5196e5b0e4b0fca9cc88334a "+flags, " ")
+}
+
+// describe describes a run of the rotation; an empty run ID is the latest run.
 func (a *app) describe(ctx context.Context, s *session, runID string) (*workflowpb.WorkflowExecutionInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	id := a.rotation.workflowID()
 	described, err := s.DescribeWorkflowExecution(ctx, id, runID)
 	switch {
+	case isNotFound(err) && runID != "":
+		return nil, noRunErrorf("workflow %s has no run %s in namespace %q: check --run-id; runs past Temporal's retention are gone", id, runID, s.namespace)
 	case isNotFound(err):
-		return nil, fmt.Errorf("there is no workflow %s%s in namespace %q: no rotation of this %s was started%s, or it is past Temporal's retention",
-			id, ofRun(runID), s.namespace, a.rotation.kind(), a.rotation.underThisID())
+		return nil, noRunErrorf("workflow %s does not exist in namespace %q: %s%s, or its last rotation is past Temporal's retention",
+			id, s.namespace, a.rotation.kind().neverRotated, a.rotation.underThisID())
 	case err != nil:
 		return nil, s.explain(err)
 	}
 	info := described.GetWorkflowExecutionInfo()
-	if found := info.GetType().GetName(); found != a.rotation.workflowType() {
-		return nil, fmt.Errorf("workflow %s is a %s, no %s", id, found, a.rotation.workflowType())
+	if found := info.GetType().GetName(); found != a.rotation.kind().workflowType {
+		return nil, fmt.Errorf("workflow %s has type %s, want %s: check --workflow-id", id, found, a.rotation.kind().workflowType)
 	}
 	return info, nil
 }
 
-// underThisID reminds of the fleets that have other ids.
+// noRunError reports that Temporal has no such run, or has it no longer.
+type noRunError struct{ problem string }
+
+func (e *noRunError) Error() string { return e.problem }
+
+func noRunErrorf(format string, args ...any) error { return &noRunError{fmt.Sprintf(format, args...)} }
+
+// underThisID mentions the fleets that have other workflow IDs.
 func (n rotationName) underThisID() string {
 	if !n.fleet || n.id != "" {
 		return ""
 	}
-	return " under this id (one that a schedule has started needs --workflow-id, see starter schedule show)"
-}
-
-func ofRun(runID string) string {
-	if runID == "" {
-		return ""
-	}
-	return " with run " + runID
+	return " under this ID (for a fleet that a schedule started, give the --workflow-id that keyturn schedule show prints)"
 }
 
 func isRunning(info *workflowpb.WorkflowExecutionInfo) bool {
 	return info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
 }
 
-// progress asks a run for its progress; an empty run id is the latest one.
-func (s *session) progress(ctx context.Context, name rotationName, runID string) (account, error) {
+// progress queries a run for its progress; an empty run ID is the latest run.
+func (s *session) progress(ctx context.Context, name rotationName, runID string) (statusView, error) {
 	answer, err := s.QueryWorkflow(ctx, name.workflowID(), runID, workflows.ProgressQuery)
 	if err != nil {
 		return nil, err
 	}
-	progress := name.newAccount()
-	if err := answer.Get(progress); err != nil {
-		return nil, fmt.Errorf("the progress can't be read: %w", err)
+	progress := name.newStatus()
+	if err := answer.Get(progress.value()); err != nil {
+		return nil, fmt.Errorf("cannot read the progress: %w", err)
 	}
 	return progress, nil
 }
 
-// unanswered explains why a query, or an update, had no answer of the workflow:
-// it is a worker that gives it.
-func (s *session) unanswered(err error, taskQueue string) error {
+// explainQuery explains why a query failed. Workers answer queries.
+func (s *session) explainQuery(err error, taskQueue string) error {
 	var failed *serviceerror.QueryFailed
 	if errors.As(err, &failed) {
-		return fmt.Errorf("the workflow can't answer: %w", err)
+		return fmt.Errorf("the workflow cannot answer the query: %w", err)
 	}
-	switch codeOf(err) {
+	switch temporalclient.CodeOf(err) {
 	case codes.FailedPrecondition, codes.DeadlineExceeded:
-		return fmt.Errorf("no worker answers for the workflow: is a worker running on task queue %q?", taskQueue)
+		return fmt.Errorf("no worker answers the query: start a worker on task queue %q", taskQueue)
 	}
 	return s.explain(err)
 }
 
-// must is for errors that only a mistake in this program can cause.
+// must panics on an error that only a bug in this program can cause.
 func must(err error) {
 	if err != nil {
 		panic(err)
 	}
+}
+
+// mustHave is must for a call that returns a value.
+func mustHave[T any](value T, err error) T {
+	must(err)
+	return value
 }

@@ -1,25 +1,24 @@
 package main
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
 
 func TestCommandLinesCanBeCopied(t *testing.T) {
 	a, _, _ := newTestApp()
-	if got, want := a.commandLine("watch"), "starter watch --project "+testProject+" --cluster "+testCluster; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
+	assert.Equal(t, "keyturn watch --project "+testProject+" --cluster "+testCluster, a.commandLine("watch"))
 	a.rotation.connection, a.server = "berlin", serverFlags{address: "t:7233", namespace: "key rotation"}
-	want := "starter retry --project " + testProject + " --cluster " + testCluster +
+	want := "keyturn retry --project " + testProject + " --cluster " + testCluster +
 		` --connection berlin --address t:7233 --namespace 'key rotation' --by 'O'\''Hara'`
-	if got := a.commandLine("retry", "--by", "O'Hara"); got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
+	assert.Equal(t, want, a.commandLine("retry", "--by", "O'Hara"))
 	a.server = serverFlags{}
 	a.rotation = rotationName{connection: "berlin", fleet: true}
-	if got, want := a.commandLine("watch"), "starter watch --fleet --connection berlin"; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
+	assert.Equal(t, "keyturn watch --fleet --connection berlin", a.commandLine("watch"))
+	a.rotation.deployment = true
+	assert.Equal(t, "keyturn watch --fleet --deployment --connection berlin", a.commandLine("watch"))
+	a.rotation.deployment = false
 	a.rotation.id = "scheduled-rotate-fleet:berlin-2026-01-01T03:00:00Z"
-	if got, want := a.commandLine("abort", "--by", "erin"), "starter abort --fleet --workflow-id scheduled-rotate-fleet:berlin-2026-01-01T03:00:00Z --by erin"; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
+	assert.Equal(t, "keyturn abort --fleet --workflow-id scheduled-rotate-fleet:berlin-2026-01-01T03:00:00Z --by erin", a.commandLine("abort", "--by", "erin"))
 }

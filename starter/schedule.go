@@ -1,402 +1,302 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
+
+	"keyturn/workflows"
 )
 
 func (a *app) scheduleCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:     "schedule",
-		GroupID: groupRun,
-		Short:   "Rotate by the calendar: apply, list, show, trigger, pause, unpause, delete",
-		Long:    scheduleHelp,
-		Example: scheduleExamples,
-		Args:    cobra.NoArgs,
-		RunE:    commandIsMissing,
+		Use: "schedule", GroupID: groupSchedule, Short: "Manage rotation schedules",
+		Long: scheduleHelp, Example: scheduleExamples, Args: cobra.NoArgs, RunE: requireSubcommand,
 	}
 	command.AddCommand(
 		a.applyScheduleCommand(), a.listSchedulesCommand(), a.showScheduleCommand(), a.triggerScheduleCommand(),
-		a.pauseScheduleCommand(), a.unpauseScheduleCommand(), a.deleteScheduleCommand(),
+		a.pauseScheduleCommand(true, "pause", "Pause a schedule: start no runs until it is unpaused",
+			"A running rotation continues. The reason becomes the schedule's note, which list\nand show print.", "year-end freeze"),
+		a.pauseScheduleCommand(false, "unpause", "Unpause a schedule", unpauseHelp, "access list corrected"),
+		a.deleteScheduleCommand(),
 	)
 	return command
 }
 
-// schedule is one that starts something of keyturn's, as Temporal describes it.
+// schedule is a schedule that starts rotations, as Temporal describes it.
 type schedule struct {
+	client.ScheduleHandle
 	*client.ScheduleDescription
-	id     string
-	action *client.ScheduleWorkflowAction
-	work   scheduledWork
+	rotation rotationName // what it rotates; empty if its input cannot be read
+	subject  string       // the same in words
 }
 
-// noScheduleError tells that an id is none of a schedule of keyturn's.
-type noScheduleError struct {
-	problem string
-	exists  bool // but it starts something else
-}
-
-func (e *noScheduleError) Error() string { return e.problem }
-
-func (s *session) noSchedule(id string) error {
-	return &noScheduleError{problem: fmt.Sprintf("there is no schedule %s in namespace %q; starter schedule list shows those there are", id, s.namespace)}
-}
-
-// findSchedule describes a schedule, and refuses those of others.
+// findSchedule returns nil if the schedule does not exist.
 func (s *session) findSchedule(ctx context.Context, id string) (*schedule, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
-	defer cancel()
-	described, err := s.ScheduleClient().GetHandle(ctx, id).Describe(ctx)
-	switch {
-	case isNotFound(err):
-		return nil, s.noSchedule(id)
-	case err != nil:
+	handle := s.ScheduleClient().GetHandle(ctx, id)
+	described, err := handle.Describe(ctx)
+	if isNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, s.explain(err)
 	}
-	action := workflowOf(&described.Schedule)
-	newWork, isOurs := scheduledWorks[workflowType(action)]
-	if !isOurs {
-		return nil, &noScheduleError{exists: true, problem: fmt.Sprintf("schedule %s starts workflow type %q, which is none of keyturn's: use Temporal's own tools on it", id, workflowType(action))}
+	settings := settingsOf(&described.Schedule)
+	if !slices.Contains(workflows.RotationTypes, settings.WorkflowType) {
+		return nil, fmt.Errorf("schedule %s starts workflow type %q, not a rotation: use the temporal CLI for it", id, settings.WorkflowType)
 	}
-	return &schedule{ScheduleDescription: described, id: id, action: action, work: newWork(inputAsJSON(action.Args))}, nil
+	rotation, subject := scheduledRotation(settings.WorkflowType, settings.Input)
+	return &schedule{handle, described, rotation, subject}, nil
 }
 
-// addScheduleName adds the flags that name a schedule: its id, or the cluster, or
-// the fleet, that apply has given its own id to.
-func (a *app) addScheduleName(command *cobra.Command, id *string) {
-	a.addScheduleID(command, id)
-	a.rotation.define(command.Flags(), " (instead of --id)")
-	a.rotation.defineFleet(command)
-	command.MarkFlagsOneRequired("id", "cluster", "fleet")
-	command.MarkFlagsRequiredTogether("project", "cluster")
-	for _, other := range []string{"project", "cluster", "fleet", "connection"} {
-		command.MarkFlagsMutuallyExclusive("id", other)
+// scheduledRotation reads what a schedule rotates from its workflow's input, which
+// may have been written in the Web UI.
+func scheduledRotation(workflowType string, input json.RawMessage) (name rotationName, subject string) {
+	var names struct {
+		Connection, ProjectID, ClusterID, ClusterNames string
+		ProjectIDs, ClusterIDs                         []string
+		Kind                                           workflows.FleetKind
 	}
+	isRead := len(input) == 0 || json.Unmarshal(input, &names) == nil
+	name = rotationName{
+		connection: cmp.Or(names.Connection, workflows.DefaultConnection), project: names.ProjectID, cluster: names.ClusterID,
+		fleet: workflowType == fleetKind.workflowType,
+	}
+	name.deployment = workflowType == deploymentKind.workflowType || name.fleet && names.Kind == workflows.FleetOfDeployments
+	if !isRead || name.check() != nil {
+		return rotationName{}, "unknown: the input does not name a " + name.kind().noun
+	}
+	switch {
+	case name.fleet && name.deployment && len(names.ProjectIDs) > 0:
+		subject = fmt.Sprintf("a fleet: the deployments of %s", pluralize(len(names.ProjectIDs), "project"))
+	case name.fleet && name.deployment:
+		subject = "a fleet: the deployments of every project"
+	case name.deployment && len(names.ClusterIDs) > 0:
+		subject = fmt.Sprintf("the deployments of %s of project %s", pluralize(len(names.ClusterIDs), "cluster"), name.project)
+	case name.deployment:
+		subject = "the deployments of project " + name.project
+	case !name.fleet:
+		subject = fmt.Sprintf("cluster %s of project %s", name.cluster, name.project)
+	case names.ClusterNames != "":
+		subject = fmt.Sprintf("a fleet: clusters matching %q", names.ClusterNames)
+	default:
+		subject = "a fleet: every cluster"
+	}
+	if n := len(names.ProjectIDs); name.fleet && !name.deployment && n > 0 {
+		subject += " of " + pluralize(n, "project")
+	}
+	return name, subject + ", connection " + name.connection
 }
 
-func (a *app) addScheduleID(command *cobra.Command, id *string) {
-	command.Flags().StringVar(id, "id", "", "the schedule's id (default: "+workflowIDPattern+")")
+// rotationOf names the rotation that a run leads to. A fleet stays under the run's
+// workflow ID; others are handed over to the rotation's own.
+func (s *schedule) rotationOf(workflowID string) rotationName {
+	name := s.rotation
+	if name.fleet {
+		name.id = workflowID
+	}
+	return name
+}
+
+// scheduleAction is an action on the schedule that the flags name, which need not
+// exist.
+func (a *app) scheduleAction(command *cobra.Command, action func(ctx context.Context, s *session, id string, found *schedule) error) {
+	id := command.Flags().String("id", "", "the schedule's ID (default the workflow ID of the rotation that it starts)")
 	must(command.RegisterFlagCompletionFunc("id", a.completeIDs((*session).scheduleIDs)))
+	command.RunE = a.action(func(ctx context.Context, _ *cobra.Command) error {
+		if *id == "" {
+			if command.Flags().Changed("id") {
+				return usageErrorf("--id: must not be empty")
+			}
+			if err := a.rotation.check(); err != nil {
+				return err
+			}
+			*id = a.rotation.workflowID()
+		}
+		return a.withSession(ctx, func(s *session) error {
+			found, err := s.findSchedule(ctx, *id)
+			if err != nil {
+				return err
+			}
+			return action(ctx, s, *id, found)
+		})
+	})
 }
 
-const workflowIDPattern = "rotate-cluster:CONNECTION:PROJECT:CLUSTER, of a fleet rotate-fleet:CONNECTION"
-
-// completeIDs offers the ids that there are; none if Temporal can't be asked.
-func (a *app) completeIDs(list func(*session, context.Context) ([]string, error)) cobra.CompletionFunc {
-	return func(command *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		s, err := a.connect(command.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		defer s.Close()
-		ids, err := list(s, command.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return ids, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// scheduleID is the id that is given, or the one that is the cluster's or the
-// fleet's.
-func (a *app) scheduleID(given string) (string, error) {
-	if given != "" {
-		return given, nil
-	}
-	return a.rotation.workflowID(), a.rotation.check()
-}
-
-// onSchedule makes a command's action of one on a schedule that is there.
-func (a *app) onSchedule(given *string, action func(context.Context, *session, *schedule) error) func(*cobra.Command, []string) error {
-	return a.do(func(ctx context.Context, _ *cobra.Command) error {
-		id, err := a.scheduleID(*given)
-		if err != nil {
-			return err
-		}
-		s, err := a.connect(ctx)
-		if err != nil {
-			return err
-		}
-		defer s.Close()
-		found, err := s.findSchedule(ctx, id)
-		if err != nil {
-			return err
+// onSchedule makes a command on an existing schedule, named by its ID, or by what
+// apply named it after.
+func (a *app) onSchedule(command *cobra.Command, flags string, action func(context.Context, *session, *schedule) error) *cobra.Command {
+	command.Args, command.Example = cobra.NoArgs, exampleFor("schedule "+command.Use, flags)
+	a.scheduleAction(command, func(ctx context.Context, s *session, id string, found *schedule) error {
+		if found == nil {
+			return s.explainSchedule(id, serviceerror.NewNotFound("no schedule"))
 		}
 		return action(ctx, s, found)
 	})
-}
-
-// scheduleLine is a command about a schedule, to be copied by the user.
-func (a *app) scheduleLine(command, id string) string {
-	return a.shellLine([]string{"schedule", command, "--id", id})
-}
-
-// say writes lines for people.
-func (a *app) say(lines ...string) error {
-	for i := range lines {
-		lines[i] = clean(lines[i])
+	a.rotation.addTargetFlags(command)
+	a.rotation.addFleetFlag(command)
+	command.MarkFlagsOneRequired("id", "cluster", "deployment", "fleet")
+	for _, other := range []string{"project", "cluster", "deployment", "fleet", "connection"} {
+		command.MarkFlagsMutuallyExclusive("id", other)
 	}
-	return writeLine(a.stdout, strings.Join(lines, "\n"))
-}
-
-func (a *app) triggerScheduleCommand() *cobra.Command {
-	var id string
-	command := &cobra.Command{
-		Use:   "trigger",
-		Short: "Start a run now, also of a paused schedule",
-		Long: `Starts what the schedule starts, now; also if the schedule is paused. It is refused
-while a run of the schedule, or any other rotation of the cluster, is at work: such a
-run would fail with ClusterBusy, and that would pause the schedule. Of a fleet, only a
-run of the schedule is in the way.`,
-		Example: "  starter schedule trigger --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a",
-		Args:    cobra.NoArgs,
-	}
-	command.RunE = a.onSchedule(&id, a.triggerSchedule)
-	a.addScheduleName(command, &id)
 	return command
 }
 
-func (a *app) triggerSchedule(ctx context.Context, s *session, found *schedule) error {
-	if err := a.ownRun(found); err != nil {
-		return err
+// explainSchedule explains the error of a request about a schedule.
+func (s *session) explainSchedule(id string, err error) error {
+	if isNotFound(err) {
+		return fmt.Errorf("schedule %s does not exist in namespace %q; %s schedule list shows the existing ones", id, s.namespace, programName)
 	}
-	if err := found.work.obstacle(ctx, a, s); err != nil {
-		return err
-	}
-	err := s.onHandle(ctx, found.id, func(ctx context.Context, handle client.ScheduleHandle) error {
-		return handle.Trigger(ctx, client.ScheduleTriggerOptions{})
-	})
-	if err != nil {
-		return err
-	}
-	after, err := s.awaitSchedule(ctx, found.id, func(now *schedule) bool {
-		return now.Info.NumActions > found.Info.NumActions || now.Info.NumActionsSkippedOverlap > found.Info.NumActionsSkippedOverlap
-	})
-	switch {
-	case err != nil:
-		return err
-	case after == nil:
-		return advise(errors.New("triggered, but no run is known yet; look with"), a.scheduleLine("show", found.id))
-	case after.Info.NumActions == found.Info.NumActions:
-		return advise(errors.New("a run of the schedule was at work already, so no other was started; look with"), a.scheduleLine("show", found.id))
-	}
-	return a.say(append(startedLines(after), "watch it with", "  "+a.watchLine(found.work, startedOf(after).WorkflowID), "and see what comes of it with", "  "+a.scheduleLine("show", found.id))...)
+	return s.explain(err)
 }
 
-// ownRun is an error if a run would be left out for one that is at work.
-func (a *app) ownRun(found *schedule) error {
-	running := found.Info.RunningWorkflows
-	if len(running) == 0 || found.Schedule.Policy.Overlap != enumspb.SCHEDULE_OVERLAP_POLICY_SKIP {
-		return nil
-	}
-	return advise(fmt.Errorf("a run of schedule %s is at work already: workflow id %s; look at it with", found.id, running[0].WorkflowID), a.watchLine(found.work, running[0].WorkflowID))
+func (a *app) showScheduleLine(id string) string {
+	return a.shellLine([]string{"schedule", "show", "--id", id})
 }
 
-func startedLines(after *schedule) []string {
-	lines := []string{"triggered schedule " + after.id}
-	if started := startedOf(after); started.WorkflowID != "" {
-		lines = append(lines, "  workflow id  "+started.WorkflowID, "  run id       "+started.FirstExecutionRunID)
-	}
-	return lines
-}
-
-// startedOf is the workflow that a schedule has started last; empty = none is
-// known.
-func startedOf(s *schedule) (started client.ScheduleWorkflowExecution) {
-	actions := s.Info.RecentActions
-	if len(actions) > 0 && actions[len(actions)-1].StartWorkflowResult != nil {
-		started = *actions[len(actions)-1].StartWorkflowResult
-	}
-	return started
-}
-
-// onHandle sends a request about a schedule.
-func (s *session) onHandle(ctx context.Context, id string, request func(context.Context, client.ScheduleHandle) error) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+// awaitSchedule waits until a request shows in the schedule, which Temporal
+// updates asynchronously; nil = it does not.
+func (s *session) awaitSchedule(ctx context.Context, id string, isDone func(*schedule) bool) (*schedule, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	err := request(ctx, s.ScheduleClient().GetHandle(ctx, id))
-	switch {
-	case isNotFound(err):
-		return s.noSchedule(id)
-	case err != nil:
-		return s.explain(err)
-	}
-	return nil
-}
-
-// awaitSchedule waits, for a while, until a schedule is as a request has made
-// it: Temporal takes requests about schedules before it acts on them. nil = it
-// was not.
-func (s *session) awaitSchedule(ctx context.Context, id string, is func(*schedule) bool) (*schedule, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
-	defer cancel()
-	for {
+	for ; ; sleep(ctx, scheduleInterval) {
 		found, err := s.findSchedule(ctx, id)
 		switch {
-		case err == nil && is(found):
-			return found, nil
 		case ctx.Err() != nil:
 			return nil, nil
+		case err != nil || found != nil && isDone(found):
+			return found, err
+		}
+	}
+}
+
+func (a *app) triggerScheduleCommand() *cobra.Command {
+	return a.onSchedule(&cobra.Command{
+		Use: "trigger", Short: "Start a run now, also of a paused schedule",
+		Long: `Starts a run of the schedule now, even if the schedule is paused. It is refused
+while a run of the schedule or another rotation of the same is running: such
+a run would fail with ClusterBusy and pause the schedule.`,
+	}, "", func(ctx context.Context, s *session, found *schedule) error {
+		if err := a.conflict(ctx, s, found); err != nil {
+			return err
+		}
+		if err := found.Trigger(ctx, client.ScheduleTriggerOptions{}); err != nil {
+			return s.explainSchedule(found.GetID(), err)
+		}
+		after, err := s.awaitSchedule(ctx, found.GetID(), func(now *schedule) bool { return now.Info.NumActions > found.Info.NumActions })
+		switch {
 		case err != nil:
-			return nil, err
+			return err
+		case after == nil:
+			return withHint(fmt.Errorf("triggered, but Temporal shows no new run: an earlier one may still be running; check with"), a.showScheduleLine(found.GetID()))
 		}
-		if !sleep(ctx, scheduleInterval) {
-			return nil, nil
+		lines := []string{"triggered schedule " + found.GetID()}
+		if run := after.Info.RecentActions[len(after.Info.RecentActions)-1].StartWorkflowResult; run != nil {
+			lines = append(lines, "  workflow ID  "+run.WorkflowID, "  run ID       "+run.FirstExecutionRunID,
+				"watch it with", "  "+a.commandLineFor(found.rotationOf(run.WorkflowID), "watch"))
 		}
+		return a.println(append(lines, "see its outcome with", "  "+a.showScheduleLine(found.GetID()))...)
+	})
+}
+
+// conflict is an error if a run that starts now would be skipped, or would fail
+// and thereby pause the schedule.
+func (a *app) conflict(ctx context.Context, s *session, found *schedule) error {
+	if running := found.Info.RunningWorkflows; len(running) > 0 && found.Schedule.Policy.Overlap == enumspb.SCHEDULE_OVERLAP_POLICY_SKIP {
+		id := running[0].WorkflowID
+		return withHint(fmt.Errorf("a run of schedule %s is already running: workflow ID %s; watch it with", found.GetID(), id), a.commandLineFor(found.rotationOf(id), "watch"))
 	}
-}
-
-// pausing are the flags of pause and unpause.
-type pausing struct{ id, by, reason string }
-
-func (p pausing) note(what string) string {
-	note := what + " by " + p.by
-	if p.reason != "" {
-		note += ": " + p.reason
+	if found.rotation.fleet || found.rotation.check() != nil {
+		return nil
 	}
-	return note
-}
-
-func (a *app) pauseScheduleCommand() *cobra.Command {
-	return a.pausingCommand("pause", "Let a schedule start nothing until it is unpaused",
-		"A run at work goes on. The reason is the schedule's note, which list and show tell.",
-		func(ctx context.Context, s *session, found *schedule, p pausing) error {
-			if found.Schedule.State.Paused {
-				return a.say(fmt.Sprintf("schedule %s is paused already: %s", found.id, orNone(found.Schedule.State.Note)))
-			}
-			note := p.note("paused")
-			err := s.onHandle(ctx, found.id, func(ctx context.Context, handle client.ScheduleHandle) error {
-				return handle.Pause(ctx, client.SchedulePauseOptions{Note: note})
-			})
-			if err != nil {
-				return err
-			}
-			return a.say(fmt.Sprintf("paused schedule %s: %s", found.id, note))
-		})
-}
-
-func (a *app) unpauseScheduleCommand() *cobra.Command {
-	return a.pausingCommand("unpause", "Let a paused schedule go on",
-		`Times that have passed while it was paused are not made up for. After a pause on
-failure, see first to what has failed (see "schedule show" and "starter report"): a
-rotation that is left half done goes on with "starter rotate --resume", or is done anew
-by the next run.`,
-		func(ctx context.Context, s *session, found *schedule, p pausing) error {
-			if !found.Schedule.State.Paused {
-				return a.say(fmt.Sprintf("schedule %s is not paused", found.id))
-			}
-			err := s.onHandle(ctx, found.id, func(ctx context.Context, handle client.ScheduleHandle) error {
-				return handle.Unpause(ctx, client.ScheduleUnpauseOptions{Note: p.note("unpaused")})
-			})
-			if err != nil {
-				return err
-			}
-			said := []string{"unpaused schedule " + found.id, "it was paused: " + orNone(found.Schedule.State.Note)}
-			return a.say(append(said, nextLines(found)...)...)
-		})
-}
-
-// pausingCommand makes pause or unpause, which take the same flags.
-func (a *app) pausingCommand(name, short, long string, action func(context.Context, *session, *schedule, pausing) error) *cobra.Command {
-	p := &pausing{}
-	command := &cobra.Command{
-		Use:     name,
-		Short:   short,
-		Long:    short + ".\n\n" + long,
-		Example: fmt.Sprintf("  starter schedule %s --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a --reason 'year-end freeze'", name),
-		Args:    cobra.NoArgs,
+	described, err := s.DescribeWorkflowExecution(ctx, found.rotation.workflowID(), "")
+	if run := described.GetWorkflowExecutionInfo(); isRunning(run) {
+		a.rotation = found.rotation
+		return a.busy(run.GetExecution().GetRunId())
 	}
-	onSchedule := a.onSchedule(&p.id, func(ctx context.Context, s *session, found *schedule) error { return action(ctx, s, found, *p) })
-	command.RunE = func(command *cobra.Command, args []string) error {
-		if strings.TrimSpace(p.by) == "" {
-			return wrongUse("--by: say who you are")
+	if isNotFound(err) {
+		return nil
+	}
+	return s.explain(err)
+}
+
+// pauseScheduleCommand makes pause or unpause.
+func (a *app) pauseScheduleCommand(pause bool, name, short, long, exampleReason string) *cobra.Command {
+	var by, reason string
+	command := a.onSchedule(&cobra.Command{Use: name, Short: short, Long: short + ".\n\n" + long}, "--reason '"+exampleReason+"'", func(ctx context.Context, s *session, found *schedule) (err error) {
+		record := recordOf(found)
+		was := record.state()
+		if record.Paused == pause {
+			return a.println(fmt.Sprintf("unchanged: schedule %s is %s", found.GetID(), was))
 		}
-		return onSchedule(command, args)
-	}
-	a.addScheduleName(command, &p.id)
-	command.Flags().StringVar(&p.by, "by", a.user, "who commands it, for the schedule's note")
-	command.Flags().StringVar(&p.reason, "reason", "", "why, for the schedule's note")
+		record.Paused, record.Note = pause, strings.TrimSuffix(name+"d by "+by+": "+reason, ": ")
+		if pause {
+			err = found.Pause(ctx, client.SchedulePauseOptions{Note: record.Note})
+		} else {
+			err = found.Unpause(ctx, client.ScheduleUnpauseOptions{Note: record.Note})
+		}
+		if err != nil {
+			return s.explainSchedule(found.GetID(), err)
+		}
+		return a.printSchedule(record, fmt.Sprintf("%sd schedule %s; it was %s", name, found.GetID(), was))
+	})
+	command.PreRunE = func(*cobra.Command, []string) error { return checkOperator(by) }
+	a.addOperatorFlag(command.Flags(), &by)
+	addReasonFlag(command.Flags(), &reason)
 	return command
 }
 
 func (a *app) deleteScheduleCommand() *cobra.Command {
-	var id string
-	command := &cobra.Command{
-		Use:   "delete",
-		Short: "Delete a schedule; what it has started goes on",
-		Long: `Deletes a schedule, without asking. What it has started goes on, and the records of
-its runs stay as long as Temporal keeps them.`,
-		Example: "  starter schedule delete --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a",
-		Args:    cobra.NoArgs,
-	}
-	command.RunE = a.onSchedule(&id, a.deleteSchedule)
-	a.addScheduleName(command, &id)
-	return command
+	return a.onSchedule(&cobra.Command{
+		Use: "delete", Short: "Delete a schedule; its running rotation continues",
+		Long: `Deletes a schedule without asking for confirmation. Its running rotation
+continues, and Temporal keeps the records of its runs for the retention period.`,
+	}, "", func(ctx context.Context, s *session, found *schedule) error {
+		if err := found.Delete(ctx); err != nil {
+			return s.explainSchedule(found.GetID(), err)
+		}
+		lines := []string{"deleted schedule " + found.GetID(), "  it rotated " + found.subject, "  " + recordOf(found).timesText()}
+		for _, running := range found.Info.RunningWorkflows {
+			lines = append(lines, "  its run continues: workflow ID "+running.WorkflowID)
+		}
+		return a.println(lines...)
+	})
 }
 
-func (a *app) deleteSchedule(ctx context.Context, s *session, found *schedule) error {
-	err := s.onHandle(ctx, found.id, func(ctx context.Context, handle client.ScheduleHandle) error { return handle.Delete(ctx) })
-	if err != nil {
-		return err
-	}
-	record := recordOf(found)
-	said := []string{"deleted schedule " + found.id, "  it rotated " + record.Subject, "  " + timesOf(record)}
-	for _, running := range found.Info.RunningWorkflows {
-		said = append(said, "  its run goes on: workflow id "+running.WorkflowID)
-	}
-	return a.say(said...)
-}
+const unpauseHelp = `Runs that were missed during the pause are not made up for. After a pause on
+failure, fix the cause (see "keyturn schedule show" and "keyturn report"), then
+continue with "keyturn rotate --continue" or let the next run rotate everything.`
 
-// nextLines are the next times of a schedule, for people.
-func nextLines(found *schedule) []string {
-	zone := zoneOf(found.Schedule.Spec)
-	texts := nextTimeTexts(found.Info.NextActionTimes, zone, nextTimesListed)
-	if len(texts) == 0 {
-		return []string{"it has no next time: no day fits its times"}
-	}
-	lines := []string{"next times"}
-	for _, text := range texts {
-		lines = append(lines, "  "+text)
-	}
-	return lines
-}
+const scheduleHelp = `A schedule is a Temporal schedule that starts rotations of a cluster, with
+--deployment of a project's deployments, or with --fleet of a fleet of either.
+Those created in the Web UI for the workflow types RotateCluster,
+RotateDeployment and RotateFleet can be managed here, too. "schedule apply --id
+ID" gives them the settings described below.
 
-const scheduleHelp = `A schedule is Temporal's, and starts rotations by the calendar: of one cluster each, or
-of a fleet (--fleet). Those that were made in the Web UI for the workflows RotateCluster
-and RotateFleet are listed, shown, triggered, paused and deleted like those made with
-apply.
+Runs of a schedule created by apply never overlap, and a run that fails PAUSES
+the schedule until someone unpauses it. A run that people ended does not: one
+that was rejected, aborted, canceled or not approved in time. It closes as
+canceled, and the schedule goes on.
 
-One that apply has made starts no second run while one is at work, and after a run that
-has failed it PAUSES: nothing more is rotated until somebody has looked and unpauses it.
-(One made elsewhere may have Temporal's own defaults: no pause on failure, and a catch-up
-window of a year. "schedule apply" with its --id gives it those of here.)
+"unpause" lets the schedule start runs again, the first one at its next time.
+"trigger" starts one run now, and leaves a paused schedule paused. After a
+failure: fix the cause, run "trigger" or "keyturn rotate --continue" if the
+cluster should not wait for the next time, then run "unpause".
 
-That includes a run that finds another rotation of the cluster at work, started by
-hand or by another schedule: it fails with ClusterBusy, changes nothing, and pauses the
-schedule. "schedule list" says so: busy. When the other rotation has ended well, the
-keys are new and nothing was missed: unpause the schedule. When it was a plan, or has
-failed, trigger the schedule and then unpause it. To avoid it, pause the schedule
-before a rotation by hand that may last until its time, and give a cluster one
-schedule only.
+A run that finds another rotation of the cluster running fails with ClusterBusy
+and changes nothing, and so pauses the schedule. To avoid this, give each
+cluster one schedule, and pause it before a manual rotation that may run into
+its next time. A fleet counts busy clusters and continues; failed clusters fail
+the fleet.`
 
-A fleet counts such clusters as busy and goes on, so that nothing but a run of its own is
-in its way; clusters that have failed fail the fleet, and pause its schedule.`
-
-const scheduleExamples = `  # the quarterly rotation: on the first of January, April, July and October
-  starter schedule apply --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a \
-    --cron '0 4 1 */3 *' --time-zone Europe/Berlin --reason quarterly
-
-  # and of all the other clusters
-  starter schedule apply --fleet --cron '0 4 2 */3 *' --time-zone Europe/Berlin --reason quarterly
-
-  # what runs when, and what came of it
-  starter schedule list
-
-  # it has failed, and is mended
-  starter schedule unpause --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a --by erin`
+const scheduleExamples = `  keyturn schedule list
+  keyturn schedule show --id orders-90-days
+  keyturn schedule unpause --id orders-90-days --by erin`

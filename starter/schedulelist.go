@@ -1,10 +1,9 @@
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,401 +12,302 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/errgroup"
+
+	"keyturn/workflows"
 )
 
-const (
-	// describedAtOnce bounds how many schedules are asked for at a time.
-	describedAtOnce = 8
-	// nextTimesListed is how many next times are shown of each of several
-	// schedules.
-	nextTimesListed = 3
-)
+const maxNextTimes = 3 // shown of each schedule
 
-// scheduleRecord is what there is to tell of a schedule. Times are in UTC.
-type scheduleRecord struct {
-	ID           string `json:"id"`
-	WorkflowType string `json:"workflowType"`
-	Subject      string `json:"subject"`
-	// Times, in words, are by the clocks of TimeZone.
-	Times    string `json:"times"`
-	Limits   string `json:"limits"`
-	TimeZone string `json:"timeZone"`
-	Jitter   string `json:"jitter"`
-
-	CatchUpWindow  string `json:"catchUpWindow"`
-	Overlap        string `json:"overlap"`
-	PauseOnFailure bool   `json:"pauseOnFailure"`
-
-	Paused    bool        `json:"paused"`
-	Note      string      `json:"note"`
-	NextTimes []time.Time `json:"nextTimes"`
-
-	WorkflowID string          `json:"workflowId"`
-	TaskQueue  string          `json:"taskQueue"`
-	Input      json.RawMessage `json:"input"`
-
-	CreatedAt time.Time `json:"createdAt"`
-	Runs      int       `json:"runs"`
-	// Missed are those whose catch-up window has passed, Overlapped those that
-	// were left out because the one before was still at work.
-	Missed     int `json:"missed"`
-	Overlapped int `json:"overlapped"`
-
-	LastRun *scheduledRun `json:"lastRun"`
-	// RecentRuns, the latest first, are known of a schedule that is shown, not
-	// of one that is listed.
-	RecentRuns []scheduledRun `json:"recentRuns,omitempty"`
+// scheduleSettings are what apply sets and compares. The same schedule has the
+// same settings, however it was written.
+type scheduleSettings struct {
+	Times          string          `json:"times"` // in words, in TimeZone
+	TimeZone       string          `json:"timeZone"`
+	Jitter         string          `json:"jitter"`
+	CatchUpWindow  string          `json:"catchUpWindow"`
+	Overlap        string          `json:"overlap"`
+	PauseOnFailure bool            `json:"pauseOnFailure"`
+	Paused         bool            `json:"paused"`
+	Note           string          `json:"note"`
+	WorkflowType   string          `json:"workflowType"`
+	WorkflowID     string          `json:"workflowId"`
+	TaskQueue      string          `json:"taskQueue"`
+	Summary        string          `json:"summary"`
+	Input          json.RawMessage `json:"input"` // null if there is none, or if it is not JSON
 }
 
-// scheduledRun is what came of one time that a schedule has started something.
+// scheduleRecord describes a schedule. Times are in UTC.
+type scheduleRecord struct {
+	ID      string `json:"id"`
+	Subject string `json:"subject"`
+	scheduleSettings
+	NextTimes  []time.Time    `json:"nextTimes"`
+	CreatedAt  time.Time      `json:"createdAt"`
+	Runs       int            `json:"runs"`
+	Missed     int            `json:"missed"`     // due too long ago after an outage
+	Overlapped int            `json:"overlapped"` // skipped: the run before was still running
+	LastRun    *scheduledRun  `json:"lastRun"`
+	RecentRuns []scheduledRun `json:"recentRuns,omitempty"` // newest first; not in a list
+}
+
+// scheduledRun is one run of a schedule.
 type scheduledRun struct {
 	ScheduledFor time.Time `json:"scheduledFor"`
 	StartedAt    time.Time `json:"startedAt"`
 	WorkflowID   string    `json:"workflowId"`
 	RunID        string    `json:"runId"`
-	// Status is running, busy, failed, unknown, or the outcome in the result.
-	Status string `json:"status"`
-	// Outcome is the same in words.
-	Outcome string `json:"outcome"`
+	Status       string    `json:"status"`  // running, busy, stopped, failed, unknown, or the result's outcome
+	Outcome      string    `json:"outcome"` // the counts, or the error
+}
+
+// Statuses of a run, beside the outcomes of its result. People ended a stopped one.
+const statusRunning, statusBusy, statusStopped, statusFailed, statusUnknown = "running", "busy", "stopped", "failed", "unknown"
+
+func settingsOf(s *client.Schedule) scheduleSettings {
+	action := workflowOf(s)
+	workflowType, _ := action.Workflow.(string)
+	return scheduleSettings{
+		Times: timesText(s.Spec), TimeZone: cmp.Or(s.Spec.TimeZoneName, defaultTimeZone), Jitter: workflows.Duration(s.Spec.Jitter).String(),
+		CatchUpWindow: workflows.Duration(s.Policy.CatchupWindow).String(), Overlap: strings.ToLower(s.Policy.Overlap.String()), PauseOnFailure: s.Policy.PauseOnFailure,
+		Paused: s.State.Paused, Note: s.State.Note,
+		WorkflowType: workflowType, WorkflowID: action.ID, TaskQueue: action.TaskQueue, Summary: action.StaticSummary, Input: inputOf(action.Args),
+	}
+}
+
+// workflowOf is what a schedule starts: Temporal has no other kind of action.
+func workflowOf(s *client.Schedule) *client.ScheduleWorkflowAction {
+	return s.Action.(*client.ScheduleWorkflowAction)
+}
+
+// inputOf is a workflow's input as JSON. Several arguments, which are a mistake,
+// become a list.
+func inputOf(args []any) json.RawMessage {
+	texts := make([]json.RawMessage, len(args))
+	for i, arg := range args {
+		if data := arg.(*commonpb.Payload).GetData(); json.Valid(data) {
+			texts[i] = data
+		}
+	}
+	if len(texts) <= 1 {
+		return slices.Concat(texts...)
+	}
+	return mustHave(json.Marshal(texts))
 }
 
 func recordOf(found *schedule) scheduleRecord {
-	s, info := &found.Schedule, found.Info
 	return scheduleRecord{
-		ID: found.id, WorkflowType: workflowType(found.action), Subject: found.work.subject(),
-		Times: timesWords(s.Spec), Limits: limitsWords(s.Spec), TimeZone: zoneOf(s.Spec), Jitter: plainDuration(s.Spec.Jitter),
-		CatchUpWindow: plainDuration(s.Policy.CatchupWindow), Overlap: strings.ToLower(s.Policy.Overlap.String()), PauseOnFailure: s.Policy.PauseOnFailure,
-		Paused: s.State.Paused, Note: s.State.Note, NextTimes: info.NextActionTimes,
-		WorkflowID: found.action.ID, TaskQueue: found.action.TaskQueue, Input: inputAsJSON(found.action.Args),
-		CreatedAt: recordTime(info.CreatedAt),
-		Runs:      info.NumActions, Missed: info.NumActionsMissedCatchupWindow, Overlapped: info.NumActionsSkippedOverlap,
+		ID: found.GetID(), Subject: found.subject, scheduleSettings: settingsOf(&found.Schedule),
+		NextTimes: found.Info.NextActionTimes, CreatedAt: recordTime(found.Info.CreatedAt),
+		Runs: found.Info.NumActions, Missed: found.Info.NumActionsMissedCatchupWindow, Overlapped: found.Info.NumActionsSkippedOverlap,
 	}
 }
 
-// recordTime is as precise as the times of the other records.
+// recordTime has the precision of the times in other records.
 func recordTime(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
-func (a *app) listSchedulesCommand() *cobra.Command {
-	command := &cobra.Command{
-		Use:   "list",
-		Short: "List the schedules: when they run next, and what came of the last run",
-		Long: `Lists the schedules that start rotations, whoever has made them: with "schedule apply",
-in the Web UI, or otherwise. Of each, what it rotates, its times, whether it is paused
-and why, the next times by the clocks of its time zone and in UTC, and the last run's
-outcome:
-
-  rotated ...   with the number of targets; skipped and carried-over ones apart. Of a
-                fleet, with the number of clusters; busy ones apart
-  planned ...   a dry run
-  running       and how far it is; "held" waits for an operator
-  busy          another rotation of the cluster was running: nothing was done
-  failed ...    with the error's type and message
-  unknown       the run is past Temporal's retention
-  never         there was no run yet`,
-		Example: "  starter schedule list\n  starter schedule list -o json | jq -r '.[] | select(.paused) | .id'",
-		Args:    cobra.NoArgs,
-	}
-	command.RunE = a.do(func(ctx context.Context, _ *cobra.Command) error { return a.listSchedules(ctx) })
-	a.format.addFlag(command)
-	return command
-}
-
-func (a *app) listSchedules(ctx context.Context) error {
-	s, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	ids, err := s.scheduleIDs(ctx)
-	if err != nil {
-		return err
-	}
-	records, err := a.recordsOf(ctx, s, ids)
-	if err != nil {
-		return err
-	}
-	return a.writeSchedules(records)
-}
-
-// scheduleIDs lists the ids of keyturn's schedules.
-func (s *session) scheduleIDs(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
-	defer cancel()
-	entries, err := s.ScheduleClient().List(ctx, client.ScheduleListOptions{})
-	if err != nil {
-		return nil, s.explain(err)
-	}
-	var ids []string
-	for entries.HasNext() {
-		entry, err := entries.Next()
-		if err != nil {
-			return nil, s.explain(err)
-		}
-		if _, isOurs := scheduledWorks[entry.WorkflowType.Name]; isOurs {
-			ids = append(ids, entry.ID)
-		}
-	}
-	slices.Sort(ids)
-	return ids, nil
-}
-
-// recordsOf describes schedules: the list that they were found in is late, and
-// has no inputs.
-func (a *app) recordsOf(ctx context.Context, s *session, ids []string) ([]scheduleRecord, error) {
-	records := make([]*scheduleRecord, len(ids))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(describedAtOnce)
-	for i, id := range ids {
-		group.Go(func() error {
-			record, err := a.briefRecord(ctx, s, id)
-			records[i] = record
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	known := []scheduleRecord{}
-	for _, record := range records {
-		if record != nil {
-			known = append(known, *record)
-		}
-	}
-	return known, nil
-}
-
-// briefRecord tells the last run of a schedule; nil = it isn't there any more,
-// or starts something else by now.
-func (a *app) briefRecord(ctx context.Context, s *session, id string) (*scheduleRecord, error) {
-	found, err := s.findSchedule(ctx, id)
-	var notOurs *noScheduleError
-	switch {
-	case errors.As(err, &notOurs):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	record := recordOf(found)
-	actions := found.Info.RecentActions
-	if len(actions) == 0 {
-		return &record, nil
-	}
-	last, err := a.runOf(ctx, s, found.work, actions[len(actions)-1])
-	record.LastRun = &last
-	return &record, err
-}
-
-func (a *app) showScheduleCommand() *cobra.Command {
-	var id string
-	command := &cobra.Command{
-		Use:   "show",
-		Short: "Show a schedule in full: its settings, its next times, its runs and what came of them",
-		Long: `Shows a schedule with all its settings, the input of the workflow that it starts, its
-next ten times, and its last ten runs with their outcomes (see "schedule list").
-
-With -o csv, one row a run.`,
-		Example: "  starter schedule show --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a\n  starter schedule show --id quarterly-orders -o json",
-		Args:    cobra.NoArgs,
-	}
-	command.RunE = a.onSchedule(&id, a.showSchedule)
-	a.addScheduleName(command, &id)
-	a.format.addFlag(command)
-	return command
-}
-
-func (a *app) showSchedule(ctx context.Context, s *session, found *schedule) error {
-	record := recordOf(found)
-	for _, action := range slices.Backward(found.Info.RecentActions) {
-		run, err := a.runOf(ctx, s, found.work, action)
-		if err != nil {
-			return err
+// readRuns adds the outcomes of the last runs to a record. Workers are queried
+// until queries ends.
+func (s *session) readRuns(ctx, queries context.Context, found *schedule, limit int) scheduleRecord {
+	record, actions := recordOf(found), found.Info.RecentActions
+	for _, action := range slices.Backward(actions[max(0, len(actions)-limit):]) {
+		run := scheduledRun{ScheduledFor: recordTime(action.ScheduleTime), StartedAt: recordTime(action.ActualTime), Status: statusUnknown, Outcome: "no workflow was started"}
+		if started := action.StartWorkflowResult; started != nil {
+			run.WorkflowID, run.RunID = started.WorkflowID, started.FirstExecutionRunID
+			run.Status, run.Outcome = s.outcomeOf(ctx, queries, found, run.WorkflowID, run.RunID)
 		}
 		record.RecentRuns = append(record.RecentRuns, run)
 	}
 	if len(record.RecentRuns) > 0 {
 		record.LastRun = &record.RecentRuns[0]
 	}
-	return a.writeSchedule(record)
+	return record
 }
 
-func (a *app) writeSchedules(records []scheduleRecord) error {
-	switch a.format {
-	case formatJSON:
-		return writeJSON(a.stdout, records)
-	case formatCSV:
-		return writeLine(a.stdout, schedulesCSV(records))
-	case formatMarkdown:
-		return writeLine(a.stdout, schedulesMarkdown(records))
-	default:
-		return writeLine(a.stdout, schedulesText(records))
+func (s *session) outcomeOf(ctx, queries context.Context, found *schedule, workflowID, runID string) (status, outcome string) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	described, err := s.DescribeWorkflowExecution(ctx, workflowID, runID)
+	switch {
+	case isNotFound(err):
+		return statusUnknown, "the run is past Temporal's retention"
+	case err != nil:
+		return statusUnknown, s.explain(err).Error()
+	case isRunning(described.GetWorkflowExecutionInfo()):
+		if running := s.progressOf(queries, found.rotationOf(workflowID), ""); running.unread == nil {
+			outcome = strings.Join(running.records.summary(), "; ")
+		}
+		return statusRunning, outcome
 	}
+	run := found.rotation
+	run.id = workflowID
+	return scheduledOutcome(s.awaitResult(ctx, run, runID))
 }
 
-func (a *app) writeSchedule(record scheduleRecord) error {
-	switch a.format {
-	case formatJSON:
-		return writeJSON(a.stdout, record)
-	case formatCSV:
-		return writeLine(a.stdout, runsCSV(record))
-	case formatMarkdown:
-		return writeLine(a.stdout, scheduleMarkdown(record))
-	default:
-		return writeLine(a.stdout, scheduleText(record))
+func scheduledOutcome(ended runResult) (status, outcome string) {
+	switch {
+	case ended.connection != nil:
+		return statusUnknown, ended.connection.Error()
+	case ended.failure == nil:
+		status, outcome = ended.records.outcome()
+		return cmp.Or(status, statusUnknown), outcome
+	case workflows.ErrorTypeOf(ended.failure) == workflows.ErrorClusterBusy:
+		return statusBusy, ended.failureText()
+	case temporal.IsCanceledError(ended.failure):
+		return statusStopped, ended.failureText()
 	}
+	return statusFailed, ended.failureText()
 }
 
-// briefFacts tell a schedule to somebody who looks through many.
-func briefFacts(r scheduleRecord) []fact {
-	return []fact{
-		{"Rotates", r.Subject},
-		{"Times", timesOf(r)},
-		{"State", stateOf(r)},
-		{"Next", strings.Join(nextTimeTexts(r.NextTimes, r.TimeZone, nextTimesListed), ", ")},
-		{"Last run", lastRunOf(r)},
+func (a *app) listSchedulesCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use: "list", Short: "List schedules, their next runs and the outcome of the last run", Args: cobra.NoArgs,
+		Long: `Lists the schedules that start rotations, whoever created them: what they
+rotate, their times, state and next runs, and the outcome of the last run:
+rotated, rotatedWithSkips or planned with counts; running with its progress;
+busy (another rotation of the cluster was running, nothing was done); stopped
+(people rejected, aborted or canceled it, or did not approve it in time; the
+schedule goes on); failed with the error; unknown (past Temporal's retention);
+or never. After the list stands which schedules a failure has paused.`,
+		Example: "  keyturn schedule list\n  keyturn schedule list -o json | jq -r '.[] | select(.paused) | .id'",
 	}
+	command.RunE = a.action(func(ctx context.Context, _ *cobra.Command) error {
+		return a.withSession(ctx, func(s *session) error {
+			records, err := s.scheduleRecords(ctx)
+			if err != nil && len(records) == 0 {
+				return err
+			}
+			table := func(l layout) string { return records.table(l) + a.unpauseLines(l, records) }
+			return cmp.Or(a.writeAs(records, table, records.csv, records.markdown), err)
+		})
+	})
+	a.format.addFlag(command)
+	return command
 }
 
-func timesOf(r scheduleRecord) string {
-	times := r.Times + ", " + r.TimeZone
-	if r.Limits != "" {
-		times += ", " + r.Limits
-	}
-	if r.Jitter != "0s" {
-		times += ", up to " + r.Jitter + " later"
-	}
-	return times
-}
-
-func stateOf(r scheduleRecord) string {
-	state := "active"
-	if r.Paused {
-		state = "PAUSED"
-	}
-	if r.Note != "" {
-		state += ": " + r.Note
-	}
-	return state
-}
-
-func lastRunOf(r scheduleRecord) string {
-	if r.LastRun == nil {
-		return "never"
-	}
-	return timeText(&r.LastRun.StartedAt) + ": " + r.LastRun.Outcome
-}
-
-// fullFacts tell a schedule in full, but for its runs and its input.
-func fullFacts(r scheduleRecord) []fact {
-	return []fact{
-		{"Schedule", r.ID},
-		{"Rotates", r.Subject},
-		{"Times", timesOf(r)},
-		{"State", stateOf(r)},
-		{"Catch-up", "a time that was missed is made up for within " + r.CatchUpWindow},
-		{"Overlap", r.Overlap},
-		{"On failure", onFailureOf(r)},
-		{"Starts", fmt.Sprintf("workflow %s, id %s, on task queue %s", r.WorkflowType, r.WorkflowID, r.TaskQueue)},
-		{"Made", timeText(&r.CreatedAt)},
-		{"Runs", fmt.Sprintf("%d, %d missed, %d left out for an overlap", r.Runs, r.Missed, r.Overlapped)},
-		{"Last run", lastRunOf(r)},
-	}
-}
-
-func onFailureOf(r scheduleRecord) string {
-	if r.PauseOnFailure {
-		return "the schedule pauses"
-	}
-	return "the schedule goes on"
-}
-
-// factLines leaves out what is empty.
-func factLines(indent string, all []fact) string {
-	var b strings.Builder
-	for _, one := range all {
-		if one.value != "" {
-			fmt.Fprintf(&b, "%s%-11s %s\n", indent, one.label, clean(one.value))
+// unpauseLines are the commands for the schedules that failures have paused.
+func (a *app) unpauseLines(l layout, all scheduleRecords) string {
+	var lines []string
+	for _, r := range all {
+		if workflows.IsPausedByFailure(r.Paused, r.Note) {
+			lines = append(lines, l.line("  "+clean(a.shellLine([]string{"schedule", "unpause", "--id", r.ID}))))
 		}
 	}
-	return b.String()
-}
-
-func schedulesText(records []scheduleRecord) string {
-	if len(records) == 0 {
-		return "there are no schedules; make one with starter schedule apply"
-	}
-	var parts []string
-	for _, r := range records {
-		parts = append(parts, clean(r.ID)+"\n"+factLines("  ", briefFacts(r)))
-	}
-	return strings.Join(parts, "\n")
-}
-
-func scheduleText(r scheduleRecord) string {
-	var b strings.Builder
-	b.WriteString(factLines("", fullFacts(r)))
-	b.WriteString("\nNext times\n" + indented(nextTimeTexts(r.NextTimes, r.TimeZone, len(r.NextTimes))))
-	if len(r.RecentRuns) > 0 {
-		b.WriteString("\n" + runsTable(r.RecentRuns) + "\n")
-	}
-	b.WriteString("\nInput\n" + inputText(r.Input) + "\n")
-	return b.String()
-}
-
-func indented(lines []string) string {
 	if len(lines) == 0 {
-		lines = []string{"none: it does not run by itself"}
+		return ""
 	}
-	return "  " + strings.Join(lines, "\n  ") + "\n"
+	return fmt.Sprintf("\npaused by a failure: %s; fix the cause, then run\n%s\n", pluralize(len(lines), "schedule"), strings.Join(lines, "\n"))
 }
 
-// runsTable has two lines a run, so that the ids fit on a screen.
-func runsTable(runs []scheduledRun) string {
-	t := newTable()
-	t.AppendHeader(table.Row{"Run", "Started", "Outcome"})
-	t.SetColumnConfigs([]table.ColumnConfig{{Name: "Outcome", WidthMax: 60}})
-	for _, run := range runs {
-		t.AppendRow(cleanRow(run.RunID, timeText(&run.StartedAt), run.Outcome))
+// scheduleIDs lists the schedules that start rotations.
+func (s *session) scheduleIDs(ctx context.Context) (ids []string, err error) {
+	entries, err := s.ScheduleClient().List(ctx, client.ScheduleListOptions{})
+	for err == nil && entries.HasNext() {
+		var entry *client.ScheduleListEntry
+		if entry, err = entries.Next(); err == nil && slices.Contains(workflows.RotationTypes, entry.WorkflowType.Name) {
+			ids = append(ids, entry.ID)
+		}
 	}
-	return t.Render()
+	slices.Sort(ids)
+	return ids, s.explain(err)
 }
 
-func inputText(input json.RawMessage) string {
-	var text bytes.Buffer
-	if json.Indent(&text, input, "", "  ") != nil {
-		return unreadable
+// scheduleRecords describes all schedules: Temporal's list is late, and lacks
+// the inputs. One that cannot be read does not hide the others. Without a worker,
+// each running rotation would take its query's whole timeout, so all queries
+// share one.
+func (s *session) scheduleRecords(ctx context.Context) (scheduleRecords, error) {
+	ids, err := s.scheduleIDs(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return escapeControls(text.String())
+	queries, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	records := make(scheduleRecords, len(ids))
+	var group errgroup.Group
+	group.SetLimit(maxParallelReads)
+	for i, id := range ids {
+		group.Go(func() error {
+			found, err := s.findSchedule(ctx, id)
+			if err != nil {
+				return fmt.Errorf("the list is not complete: cannot read schedule %s: %w", id, err)
+			}
+			if found != nil { // else it was deleted meanwhile
+				records[i] = s.readRuns(ctx, queries, found, 1)
+				records[i].RecentRuns = nil
+			}
+			return nil
+		})
+	}
+	err = group.Wait()
+	return slices.DeleteFunc(records, func(r scheduleRecord) bool { return r.ID == "" }), err
 }
 
-var scheduleColumns = table.Row{"schedule", "workflowType", "subject", "times", "timeZone", "paused", "note", "next", "lastRunAt", "lastStatus", "lastOutcome", "lastWorkflowId", "lastRunId"}
-
-func scheduleValues(r scheduleRecord) []string {
-	var last scheduledRun
-	if r.LastRun != nil {
-		last = *r.LastRun
-	}
-	var next time.Time
-	if len(r.NextTimes) > 0 {
-		next = r.NextTimes[0]
-	}
-	return []string{
-		r.ID, r.WorkflowType, r.Subject, timesOf(r), r.TimeZone, strconv.FormatBool(r.Paused), r.Note, timeText(&next),
-		timeText(&last.StartedAt), last.Status, last.Outcome, last.WorkflowID, last.RunID,
-	}
+func (a *app) showScheduleCommand() *cobra.Command {
+	command := a.onSchedule(&cobra.Command{
+		Use: "show", Short: "Show a schedule's settings, next runs and last outcomes",
+		Long: `Shows a schedule with all its settings, the input of the workflow that it
+starts, its next runs, and the outcomes of its last ten runs. With -o csv, one
+row per run.`,
+	}, "", func(ctx context.Context, s *session, found *schedule) error {
+		record := s.readRuns(ctx, ctx, found, len(found.Info.RecentActions))
+		table := func(l layout) string { return record.table(l) + a.unpauseLines(l, scheduleRecords{record}) }
+		return a.writeAs(record, table, record.csv, record.markdown)
+	})
+	a.format.addFlag(command)
+	return command
 }
 
-func schedulesCSV(records []scheduleRecord) string {
-	t := newCSV()
-	t.AppendHeader(scheduleColumns)
-	for _, r := range records {
-		t.AppendRow(cleanRow(scheduleValues(r)...))
-	}
-	return t.RenderCSV()
+func (r scheduleRecord) timesText() string {
+	return strings.TrimSuffix(r.Times+", "+r.TimeZone+", up to "+r.Jitter+" later", ", up to 0s later")
 }
 
-func runsCSV(r scheduleRecord) string {
+func (r scheduleRecord) state() string {
+	state := map[bool]string{false: "active", true: "PAUSED"}[r.Paused]
+	return strings.TrimSuffix(state+": "+r.Note, ": ")
+}
+
+// facts describe a schedule.
+func (r scheduleRecord) facts() []fact {
+	facts := []fact{{"Rotates", r.Subject}, {"Times", r.timesText()}, {"State", r.state()}}
+	for _, t := range r.NextTimes[:min(maxNextTimes, len(r.NextTimes))] {
+		facts = append(facts, fact{"Next run", nextTimeText(t, r.TimeZone)})
+	}
+	if len(r.NextTimes) == 0 {
+		facts = append(facts, fact{"Next run", "none: no date matches the schedule"})
+	}
+	return nonEmpty(facts)
+}
+
+// factsAndLastRun are for a record whose runs were read.
+func (r scheduleRecord) factsAndLastRun() []fact {
+	last := cmp.Or(r.LastRun, &scheduledRun{Status: "never"})
+	text := strings.Trim(timeText(&last.StartedAt)+": "+last.Status+": "+last.Outcome, ": ")
+	return append(r.facts(), fact{"Last run", clean(text)})
+}
+
+// printSchedule prints what was done to a schedule, and how it is now.
+func (a *app) printSchedule(now scheduleRecord, done ...string) error {
+	return cmp.Or(a.println(done...), writeLine(a.stdout, a.layoutOf(a.stdout).head(now.facts(), "")))
+}
+
+// table has the facts, and everything as YAML, whose long lines are wrapped on a terminal.
+func (r scheduleRecord) table(l layout) string {
+	text := l.head(r.factsAndLastRun(), "") + "\n"
+	for line := range strings.Lines(yamlText(r)) {
+		text += l.line(strings.TrimRight(line, "\n")) + "\n"
+	}
+	return text
+}
+
+func (r scheduleRecord) markdown() string {
+	return markdownHead(r.ID, r.factsAndLastRun()) + "\n```yaml\n" + yamlText(r) + "```\n"
+}
+
+func (r scheduleRecord) csv() string {
 	t := newCSV()
 	t.AppendHeader(table.Row{"schedule", "scheduledFor", "startedAt", "workflowId", "runId", "status", "outcome"})
 	for _, run := range r.RecentRuns {
@@ -416,31 +316,106 @@ func runsCSV(r scheduleRecord) string {
 	return t.RenderCSV()
 }
 
-func schedulesMarkdown(records []scheduleRecord) string {
-	var rows []table.Row
-	for _, r := range records {
-		next := strings.Join(nextTimeTexts(r.NextTimes, r.TimeZone, 1), "")
-		rows = append(rows, table.Row{r.ID, r.Subject, timesOf(r), stateOf(r), orDash(next), lastRunOf(r)})
+// scheduleRecords are those of a list.
+type scheduleRecords []scheduleRecord
+
+// stateMark is the state without the note.
+func (r scheduleRecord) stateMark() (class, text string) {
+	if r.Paused {
+		return markWaiting, "PAUSED"
 	}
-	return "# Schedules\n\n" + markdownTable(table.Row{"Schedule", "Rotates", "Times", "State", "Next", "Last run"}, rows)
+	return "", "active"
 }
 
-func scheduleMarkdown(r scheduleRecord) string {
-	var b strings.Builder
-	b.WriteString("# Schedule of a key rotation\n\n")
-	next := fact{"Next", strings.Join(nextTimeTexts(r.NextTimes, r.TimeZone, nextTimesListed), ", ")}
-	for _, one := range append(fullFacts(r), next) {
-		if one.value != "" {
-			fmt.Fprintf(&b, "- **%s:** %s\n", one.label, markdownText(one.value))
+// lastMark is the status of the last run.
+func (r scheduleRecord) lastMark() (class, text string) {
+	switch {
+	case r.LastRun == nil:
+		return "", "never"
+	case r.LastRun.Status == statusFailed:
+		return markBad, statusFailed
+	case r.LastRun.Status == string(workflows.OutcomeRotated):
+		return markGood, r.LastRun.Status
+	default:
+		return "", r.LastRun.Status
+	}
+}
+
+var scheduleColumns = []columnOf[scheduleRecord]{
+	{
+		newTextField("Rotates", func(r scheduleRecord) string { return r.Subject }),
+		newTextField("Schedule", func(r scheduleRecord) string { return r.ID }),
+		newTextField("Times", scheduleRecord.timesText),
+	},
+	{
+		newMarkField("State", scheduleRecord.stateMark),
+		newTimeField("Next run", func(r scheduleRecord) *time.Time {
+			if len(r.NextTimes) == 0 {
+				return nil
+			}
+			return &r.NextTimes[0]
+		}),
+	},
+	{
+		newMarkField("Last run", scheduleRecord.lastMark),
+		newTimeField("Started", func(r scheduleRecord) *time.Time {
+			if r.LastRun == nil {
+				return nil
+			}
+			return &r.LastRun.StartedAt
+		}),
+	},
+}
+
+// remarks are what is too long for the table.
+func (r scheduleRecord) remarks() (lines []string) {
+	if r.Note != "" {
+		lines = append(lines, r.ID+": "+r.state())
+	}
+	if len(r.NextTimes) == 0 {
+		lines = append(lines, r.ID+": has no next run: no date matches the schedule")
+	}
+	if r.LastRun != nil && r.LastRun.Outcome != "" {
+		lines = append(lines, r.ID+": last run "+r.LastRun.Status+": "+r.LastRun.Outcome)
+	}
+	return lines
+}
+
+func (all scheduleRecords) table(l layout) string {
+	if len(all) == 0 {
+		return "there are no schedules; create one with " + programName + " schedule apply"
+	}
+	text := tableOf(l, scheduleColumns, all) + "\n"
+	var remarks []string
+	for _, r := range all {
+		remarks = append(remarks, r.remarks()...)
+	}
+	for i, line := range remarks {
+		if i == 0 {
+			text += "\nRemarks\n"
 		}
+		text += l.line("  "+clean(line)) + "\n"
 	}
-	var rows []table.Row
-	for _, run := range r.RecentRuns {
-		rows = append(rows, table.Row{timeText(&run.StartedAt), run.RunID, run.Outcome})
+	return text
+}
+
+func (all scheduleRecords) markdown() (text string) {
+	for _, r := range all {
+		text += markdownHead(r.ID, r.factsAndLastRun()) + "\n"
 	}
-	if len(rows) > 0 {
-		b.WriteString("\n## Runs\n\n" + markdownTable(table.Row{"Started", "Run", "Outcome"}, rows) + "\n")
+	return text
+}
+
+func (all scheduleRecords) csv() string {
+	t := newCSV()
+	t.AppendHeader(table.Row{"schedule", "workflowType", "subject", "times", "timeZone", "paused", "note", "next", "lastRunAt", "lastStatus", "lastOutcome", "lastWorkflowId", "lastRunId"})
+	for _, r := range all {
+		last, next := cmp.Or(r.LastRun, &scheduledRun{}), ""
+		if len(r.NextTimes) > 0 {
+			next = timeText(&r.NextTimes[0])
+		}
+		t.AppendRow(cleanRow(r.ID, r.WorkflowType, r.Subject, r.timesText(), r.TimeZone, strconv.FormatBool(r.Paused), r.Note, next,
+			timeText(&last.StartedAt), last.Status, last.Outcome, last.WorkflowID, last.RunID))
 	}
-	b.WriteString("\n## Input\n\n```json\n" + inputText(r.Input) + "\n```\n")
-	return b.String()
+	return t.RenderCSV()
 }

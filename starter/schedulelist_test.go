@@ -8,120 +8,91 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"go.temporal.io/sdk/temporal"
 
-	"keyturn/activities"
 	"keyturn/workflows"
 )
 
-// pausedRecord is of a schedule that a failure has paused, with names that mean
-// harm.
+// pausedRecord is of a schedule that a failure has paused, with hostile names.
 func pausedRecord() scheduleRecord {
 	failed := scheduledRun{
 		ScheduledFor: began, StartedAt: *at(1), WorkflowID: "scheduled-1", RunID: "01a2093d-97c1-7cd5-86d0-e38265e51de0",
-		Status: statusFailed, Outcome: "failed: PartialFailure: 1 of 3 targets verified; left: a|b\x1b[31m failed",
+		Status: statusFailed, Outcome: "PartialFailure: 1 of 3 targets verified; left: a|b\x1b[31m failed",
 	}
 	return scheduleRecord{
-		ID: "=quarterly", WorkflowType: "RotateCluster", Subject: "cluster " + testCluster + " of project " + testProject + ", connection default",
-		Times: "at 04:00 on day 1 of January (cron 0 4 1 1 *)", TimeZone: "Europe/Berlin", Jitter: "30m",
-		CatchUpWindow: "1h", Overlap: "skip", PauseOnFailure: true, Paused: true, Note: "paused due to\nworkflow failure",
-		NextTimes:  []time.Time{began, began.AddDate(1, 0, 0), began.AddDate(2, 0, 0), began.AddDate(3, 0, 0)},
-		WorkflowID: "scheduled", TaskQueue: "key-rotation", Input: json.RawMessage(`{"projectId":"<p>"}`), CreatedAt: began, Runs: 2, Missed: 1,
-		LastRun: &failed, RecentRuns: []scheduledRun{failed},
+		ID: "=quarterly", Subject: "cluster " + testCluster + " of project " + testProject + ", connection default",
+		scheduleSettings: scheduleSettings{
+			Times: "at 04:00 on day 1, in January (cron 0 4 1 1 *)", TimeZone: "Europe/Berlin", Jitter: "30m",
+			CatchUpWindow: "1h", Overlap: "skip", PauseOnFailure: true, Paused: true, Note: "paused due to\nworkflow failure",
+			WorkflowType: "RotateCluster", WorkflowID: "scheduled", TaskQueue: "key-rotation", Input: json.RawMessage(`{"projectId":"<p>"}`),
+		},
+		NextTimes: []time.Time{began, began.AddDate(1, 0, 0), began.AddDate(2, 0, 0), began.AddDate(3, 0, 0)},
+		CreatedAt: began, Runs: 2, Missed: 1, LastRun: &failed, RecentRuns: []scheduledRun{failed},
 	}
 }
 
 func TestSchedulesAreListedInWords(t *testing.T) {
-	never := scheduleRecord{ID: "plain", Subject: "an input that names no cluster", Times: "every 36h", TimeZone: "UTC", Jitter: "0s", Limits: "until 2030"}
-	want := `=quarterly
-  Rotates     cluster 5196e5b0e4b0fca9cc88334a of project 5196d3628d022db4cbc26d9e, connection default
-  Times       at 04:00 on day 1 of January (cron 0 4 1 1 *), Europe/Berlin, up to 30m later
-  State       PAUSED: paused due to workflow failure
-  Next        Sun 2026-03-01 13:00:00 CET (2026-03-01T12:00:00Z), Mon 2027-03-01 13:00:00 CET (2027-03-01T12:00:00Z), Wed 2028-03-01 13:00:00 CET (2028-03-01T12:00:00Z)
-  Last run    2026-03-01T12:00:01Z: failed: PartialFailure: 1 of 3 targets verified; left: a|b failed
-
-plain
-  Rotates     an input that names no cluster
-  Times       every 36h, UTC, until 2030
-  State       active
-  Last run    never
-`
-	if got := schedulesText([]scheduleRecord{pausedRecord(), never}); got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
+	never := scheduleRecord{ID: "plain", Subject: "unknown", scheduleSettings: scheduleSettings{Times: "every 1d12h", TimeZone: "UTC", Jitter: "0s"}}
+	got := scheduleRecords{pausedRecord(), never}.table(layout{})
+	for _, want := range []string{
+		"│ cluster " + testCluster + " of project " + testProject + ", connection default", "│ =quarterly ", "│ at 04:00 on day 1, in January (cron 0 4 1 1 *), Europe/Berlin, up to 30m later",
+		"│ PAUSED ", "│ 2026-03-01T12:00:00Z │ 2026-03-01T12:00:01Z │", "│ failed ", "│ unknown ", "│ plain ", "│ every 1d12h, UTC ", "│ active ", "│ never ",
+		"  =quarterly: PAUSED: paused due to workflow failure\n  =quarterly: last run failed: PartialFailure: 1 of 3 targets verified; left: a|b failed\n  plain: has no next run: no date matches the schedule\n",
+	} {
+		assert.Contains(t, got, want)
 	}
-	if got := schedulesText(nil); !strings.Contains(got, "there are no schedules") {
-		t.Errorf("got %q", got)
-	}
+	assert.Contains(t, scheduleRecords{}.table(layout{}), "there are no schedules; create one with keyturn schedule apply")
 }
 
 func TestAScheduleIsShownInFull(t *testing.T) {
-	got := scheduleText(pausedRecord())
-	for _, want := range []string{
-		"Schedule    =quarterly\n", "Catch-up    a time that was missed is made up for within 1h\n", "Overlap     skip\n", "On failure  the schedule pauses\n",
-		"Starts      workflow RotateCluster, id scheduled, on task queue key-rotation\n", "Runs        2, 1 missed, 0 left out for an overlap\n",
-		"\nNext times\n  Sun 2026-03-01 13:00:00 CET", "Thu 2029-03-01", "│ 01a2093d-97c1-7cd5-86d0-e38265e51de0 │ 2026-03-01T12:00:01Z │ failed: PartialFailure",
-		"\nInput\n{\n  \"projectId\": \"<p>\"\n}\n",
-	} {
-		if !strings.Contains(got, want) {
-			t.Errorf("%q is missing in\n%s", want, got)
+	for _, got := range []string{pausedRecord().table(layout{}), pausedRecord().markdown()} {
+		for _, want := range []string{
+			"catchUpWindow: 1h\n", "overlap: skip\n", "pauseOnFailure: true\n", "workflowType: RotateCluster\n", "workflowId: scheduled\n", "taskQueue: key-rotation\n",
+			"runs: 2\n", "missed: 1\n", "overlapped: 0\n", "2029-03-01T12:00:00Z", "runId: 01a2093d-97c1-7cd5-86d0-e38265e51de0\n", "input:\n    projectId: <p>\n",
+		} {
+			assert.Contains(t, got, want)
 		}
+		assert.NotContains(t, got, "\x1b")
 	}
-	if unread := scheduleText(scheduleRecord{}); !strings.Contains(unread, "Input\nnot to be read") || !strings.Contains(unread, "it does not run by itself") {
-		t.Errorf("got\n%s", unread)
-	}
+	assert.Contains(t, scheduleRecord{}.table(layout{}), "input: null\n")
 }
 
 func TestSchedulesForSpreadsheetsAndTickets(t *testing.T) {
-	list := schedulesCSV([]scheduleRecord{pausedRecord(), {ID: "plain"}})
-	if !strings.HasPrefix(list, "schedule,workflowType,subject,") || !strings.Contains(list, "\n'=quarterly,RotateCluster,") || strings.Count(list, "\n") != 2 {
-		t.Errorf("got\n%s", list)
-	}
-	if runs := runsCSV(pausedRecord()); !strings.Contains(runs, "'=quarterly,2026-03-01T12:00:00Z,2026-03-01T12:00:01Z,scheduled-1,01a2093d") {
-		t.Errorf("got\n%s", runs)
-	}
-	if table := schedulesMarkdown([]scheduleRecord{pausedRecord()}); !strings.Contains(table, `a\|b failed |`) || !strings.Contains(table, "PAUSED") {
-		t.Errorf("got\n%s", table)
-	}
-	if full := scheduleMarkdown(pausedRecord()); !strings.Contains(full, "- **On failure:** the schedule pauses\n") || !strings.Contains(full, "```json\n{") {
-		t.Errorf("got\n%s", full)
-	}
+	list := scheduleRecords{pausedRecord(), {ID: "plain"}}.csv()
+	assert.True(t, strings.HasPrefix(list, "schedule,workflowType,subject,"), list)
+	assert.Contains(t, list, "\n'=quarterly,RotateCluster,")
+	assert.Equal(t, 2, strings.Count(list, "\n"))
+	assert.Contains(t, pausedRecord().csv(), "'=quarterly,2026-03-01T12:00:00Z,2026-03-01T12:00:01Z,scheduled-1,01a2093d")
+	assert.Contains(t, scheduleRecords{pausedRecord()}.markdown(), "# =quarterly\n\n- **Rotates:** cluster ")
+	assert.Contains(t, pausedRecord().markdown(), "- **State:** PAUSED: paused due to workflow failure\n")
 }
 
-func TestOutcomesAreToldInWords(t *testing.T) {
-	skipped := target("03", "orders-3", workflows.StatusSkipped)
+func TestOutcomesOfScheduledRuns(t *testing.T) {
 	carried := verified("02", "orders-2", 2)
 	carried.CarriedOver = true
-	for want, result := range map[string]workflows.RotateClusterResult{
-		"rotated: rotated 1 target":                              {Outcome: workflows.OutcomeRotated, Targets: []workflows.TargetRecord{verified("00", "orders-0", 1)}},
-		"rotatedWithSkips: rotated 2 targets, skipped 1":         {Outcome: workflows.OutcomeRotatedWithSkips, Targets: []workflows.TargetRecord{verified("00", "orders-0", 1), verified("01", "orders-1", 2), skipped}},
-		"rotated: rotated 1 target, carried over 1":              {Outcome: workflows.OutcomeRotated, Targets: []workflows.TargetRecord{verified("00", "orders-0", 1), carried}},
-		"planned: planned 1 target, changed nothing":             {Outcome: workflows.OutcomePlanned, Targets: []workflows.TargetRecord{target("00", "orders-0", workflows.StatusPlanned)}},
-		"unknown: it has ended with a result that can't be read": {},
-	} {
-		text, err := json.Marshal(result)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if status, words := newClusterWork(nil).outcome(text); status+": "+words != want {
-			t.Errorf("got %q, %q, want %q", status, words, want)
-		}
+	cluster := func(outcome workflows.Outcome, targets ...workflows.TargetRecord) runResult {
+		return runResult{records: clusterStatusOf(workflows.Progress{RotateClusterResult: workflows.RotateClusterResult{Outcome: outcome, Targets: targets}})}
 	}
-}
-
-func TestOutcomesOfFleetsAreToldInWords(t *testing.T) {
-	for want, result := range map[string]workflows.RotateFleetResult{
-		"rotated: rotated 12 clusters, 1 busy":                   {Outcome: workflows.OutcomeRotated, Counts: workflows.FleetCounts{Clusters: 13, Rotated: 12, Busy: 1}},
-		"rotated: rotated 1 cluster, 2 not encrypted":            {Outcome: workflows.OutcomeRotated, Counts: workflows.FleetCounts{Clusters: 3, Rotated: 1, NotEncrypted: 2}},
-		"planned: planned 3 clusters, changed nothing, 1 busy":   {Outcome: workflows.OutcomePlanned, Counts: workflows.FleetCounts{Clusters: 4, Planned: 3, Busy: 1}},
-		"unknown: it has ended with a result that can't be read": {},
+	fleet := func(outcome workflows.Outcome, counts workflows.FleetCounts) runResult {
+		return runResult{records: &fleetStatus{FleetProgress: workflows.FleetProgress{RotateFleetResult: workflows.RotateFleetResult{Outcome: outcome, Counts: counts}}}}
+	}
+	failed := func(err error) runResult { return runResult{failure: fmt.Errorf("the workflow: %w", err)} }
+	for want, ended := range map[string]runResult{
+		"rotated: 1 verified":                        cluster(workflows.OutcomeRotated, verified("00", "orders-0", 1)),
+		"rotatedWithSkips: 1 verified, 1 skipped":    cluster(workflows.OutcomeRotatedWithSkips, verified("00", "orders-0", 1), target("03", "orders-3", workflows.StatusSkipped)),
+		"rotated: 2 verified (1 carried over)":       cluster(workflows.OutcomeRotated, verified("00", "orders-0", 1), carried),
+		"planned: 1 planned":                         cluster(workflows.OutcomePlanned, target("00", "orders-0", workflows.StatusPlanned)),
+		"rotated: 12 of 13 clusters rotated, 1 busy": fleet(workflows.OutcomeRotated, workflows.FleetCounts{Clusters: 13, Rotated: 12, Busy: 1}),
+		"unknown: ":                                    cluster(""),
+		"unknown: not JSON":                            {connection: errors.New("not JSON")},
+		"busy: ClusterBusy: look at workflow x":        failed(temporal.NewNonRetryableApplicationError("look at workflow x", string(workflows.ErrorClusterBusy), nil)),
+		"failed: PartialFailure: 1 of 3":               failed(temporal.NewNonRetryableApplicationError("1 of 3", string(workflows.ErrorPartialFailure), nil)),
+		"stopped: Canceled: the workflow was canceled": failed(temporal.NewCanceledError()),
+		"failed: the workflow: something new":          failed(errors.New("something new")),
 	} {
-		text, err := json.Marshal(result)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if status, words := newFleetWork(nil).outcome(text); status+": "+words != want {
-			t.Errorf("got %q, %q, want %q", status, words, want)
-		}
+		status, outcome := scheduledOutcome(ended)
+		assert.Equal(t, want, status+": "+outcome)
 	}
 }
 
@@ -130,41 +101,29 @@ func TestWhatAFleetsScheduleRotates(t *testing.T) {
 		``:     "a fleet: every cluster, connection default",
 		`{}`:   "a fleet: every cluster, connection default",
 		`null`: "a fleet: every cluster, connection default",
-		`{"connection":"berlin","projectIds":["` + testProject + `"]}`: "a fleet: every cluster of 1 project, connection berlin",
-		`{"projectIds":["a","b"],"clusterNames":"^orders-"}`:           `a fleet: the clusters with names like "^orders-" of 2 projects, connection default`,
-		`{"projectIds":7}`: "an input that is no fleet's",
-		`[]`:               "an input that is no fleet's",
+		`{"connection":"berlin","projectIds":["` + testProject + `"]}`:                     "a fleet: every cluster of 1 project, connection berlin",
+		`{"projectIds":["a","b"],"clusterNames":"^orders-"}`:                               `a fleet: clusters matching "^orders-" of 2 projects, connection default`,
+		`{"kind":"deployment"}`:                                                            "a fleet: the deployments of every project, connection default",
+		`{"kind":"deployment","connection":"berlin","projectIds":["` + testProject + `"]}`: "a fleet: the deployments of 1 project, connection berlin",
+		`{"projectIds":7}`: "unknown: the input does not name a fleet",
+		`[]`:               "unknown: the input does not name a fleet",
 	} {
-		if got := newFleetWork(json.RawMessage(input)).subject(); got != want {
-			t.Errorf("%s: got %q, want %q", input, got, want)
-		}
-	}
-}
-
-func TestABusyClusterIsToldFromAFailure(t *testing.T) {
-	for want, err := range map[string]error{
-		"busy: busy: look at workflow x":              temporal.NewNonRetryableApplicationError("look at workflow x", activities.ErrorClusterBusy, nil),
-		"failed: failed: PartialFailure: 1 of 3":      temporal.NewNonRetryableApplicationError("1 of 3", activities.ErrorPartialFailure, nil),
-		"failed: failed: Canceled: the workflow was":  temporal.NewCanceledError(),
-		"failed: failed: the workflow: something new": errors.New("something new"),
-	} {
-		if status, words := failureOutcome(fmt.Errorf("the workflow: %w", err)); !strings.HasPrefix(status+": "+words, want) {
-			t.Errorf("got %q, %q, want %q", status, words, want)
-		}
+		_, subject := scheduledRotation(workflows.RotateFleetType, json.RawMessage(input))
+		assert.Equal(t, want, subject, input)
 	}
 }
 
 func TestWhatAScheduleRotates(t *testing.T) {
+	const unknown = "unknown: the input does not name a cluster"
 	for input, want := range map[string]string{
 		`{"projectId":"` + testProject + `","clusterId":"` + testCluster + `"}`:                       "cluster " + testCluster + " of project " + testProject + ", connection default",
 		`{"projectId":"` + testProject + `","clusterId":"` + testCluster + `","connection":"berlin"}`: "cluster " + testCluster + " of project " + testProject + ", connection berlin",
-		`{"projectId":"` + testProject + `"}`:                                                         "an input that names no cluster",
-		`{"projectId":7}`:                                                                             "an input that names no cluster",
-		`[]`:                                                                                          "an input that names no cluster",
-		``:                                                                                            "an input that names no cluster",
+		`{"projectId":"` + testProject + `"}`:                                                         unknown,
+		`{"projectId":7}`:                                                                             unknown,
+		`[]`:                                                                                          unknown,
+		``:                                                                                            unknown,
 	} {
-		if got := newClusterWork(json.RawMessage(input)).subject(); got != want {
-			t.Errorf("%s: got %q, want %q", input, got, want)
-		}
+		_, subject := scheduledRotation(workflows.RotateClusterType, json.RawMessage(input))
+		assert.Equal(t, want, subject, input)
 	}
 }

@@ -6,22 +6,26 @@ import (
 	"strings"
 	"testing"
 
-	"keyturn/testsuite/authority"
-	"keyturn/testsuite/gateway"
-	"keyturn/testsuite/temporalserver"
+	"keyturn/testsuite/support/temporalserver"
+	"keyturn/testsuite/support/testca"
+	"keyturn/testsuite/support/tlsproxy"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 const testAPIKey = "s3cret-api-key-5f1b9c04"
 
-// The starter as people have it: Temporal behind mutual TLS, another name and an
+// The command line as used in production: Temporal behind mutual TLS, another name and an
 // API key, in a namespace of its own.
 func TestRotationThroughMutualTLSAndAPIKey(t *testing.T) {
+	t.Parallel()
 	const namespace = "rotations"
 	server := temporalserver.StartForTest(t, temporalserver.Options{Namespaces: []string{namespace}})
-	site := gateway.NewSite(t, server.Address, testAPIKey)
+	site := tlsproxy.NewFixture(t, server.Address, testAPIKey)
 	variables := site.Variables()
 	variables["TEMPORAL_NAMESPACE"] = namespace
-	variables["TEMPORAL_CONFIG_FILE"] = t.TempDir() + "/none.toml"
+	variables["TEMPORAL_CONFIG_FILE"] = noProfile(t)
 	profile := site.Profile(t, "prod", namespace)
 	for name, configuration := range map[string]struct {
 		variables map[string]string
@@ -32,22 +36,17 @@ func TestRotationThroughMutualTLSAndAPIKey(t *testing.T) {
 		"flag":      {map[string]string{"TEMPORAL_CONFIG_FILE": profile}, []string{"--profile", "prod"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStageAt(t, server, 1)
-			s.connection = "tls-" + name
-			s.startWorker()
+			s := newFixtureAt(t, server, 1)
+			s.Connection, s.TaskQueue = "tls-"+name, "tls-"+name
+			s.StartWorker()
 			before := site.Passed()
-			words := append([]string{"rotate", "--wait", "--project", s.cluster.ProjectID, "--cluster", s.cluster.ID, "--connection", s.connection}, configuration.flags...)
-			env := append(entries(configuration.variables), "KEYTURN_TASK_QUEUE="+s.connection)
+			words := append([]string{"rotate", "--wait", "--project", s.cluster.ProjectID, "--cluster", s.cluster.ID, "--connection", s.Connection}, configuration.flags...)
+			env := append(entries(configuration.variables), "KEYTURN_TASK_QUEUE="+s.Connection)
 			var stdout, stderr bytes.Buffer
-			if code := run(t.Context(), words, env, strings.NewReader(""), &stdout, &stderr); code != exitDone {
-				t.Fatalf("exit code %d:\n%s%s", code, stdout.String(), stderr.String())
-			}
-			if len(s.om.Ledger().Rotations) != 2 || site.Passed() == before {
-				t.Errorf("%d PUTs and %d calls, want 2 PUTs and calls through the gateway", len(s.om.Ledger().Rotations), site.Passed()-before)
-			}
-			if strings.Contains(stdout.String()+stderr.String(), testAPIKey) {
-				t.Errorf("the API key is shown:\n%s%s", stdout.String(), stderr.String())
-			}
+			require.Equal(t, exitDone, run(t.Context(), words, env, strings.NewReader(""), &stdout, &stderr))
+			require.Len(t, s.OM.Ledger().Rotations, 2)
+			assert.NotEqual(t, before, site.Passed())
+			assert.NotContains(t, stdout.String()+stderr.String(), testAPIKey)
 		})
 	}
 }
@@ -59,20 +58,21 @@ func entries(variables map[string]string) (entries []string) {
 	return entries
 }
 
-func TestTroubleWithTemporalsTLSIsTold(t *testing.T) {
+func TestTLSProblemsAreExplained(t *testing.T) {
+	t.Parallel()
 	server := temporalserver.Shared(t)
-	site := gateway.NewSite(t, server.Address, testAPIKey)
-	impostor := site.Impostor(t, authority.New(t, "foreign authority").Issue(t, "impostor", authority.For(gateway.Host)))
-	expired := site.Impostor(t, site.Authority.Issue(t, "impostor", authority.For(gateway.Host), authority.Expired))
-	foreignCertificate, foreignKey := site.Client(t, "foreign", authority.New(t, "foreign authority"))
-	const unreachable, refused = "starter: can't reach Temporal at ", "starter: the credentials are refused by Temporal at "
+	site := tlsproxy.NewFixture(t, server.Address, testAPIKey)
+	impostor := site.WithCertificate(t, testca.New(t, "foreign authority").Issue(t, "impostor", testca.For(tlsproxy.Host)))
+	expired := site.WithCertificate(t, site.Authority.Issue(t, "impostor", testca.For(tlsproxy.Host), testca.Expired))
+	foreignCertificate, foreignKey := site.Client(t, "foreign", testca.New(t, "foreign authority"))
+	const unreachable, refused = "keyturn: cannot connect to Temporal at ", "keyturn: credentials refused by Temporal at "
 	for name, test := range map[string]struct {
 		set         map[string]string
 		begin, want string
 	}{
 		"no client certificate": {
 			map[string]string{"TEMPORAL_TLS_CLIENT_CERT_PATH": "", "TEMPORAL_TLS_CLIENT_KEY_PATH": ""}, unreachable,
-			"TEMPORAL_TLS_CLIENT_CERT_PATH: Temporal demands a client certificate",
+			"TEMPORAL_TLS_CLIENT_CERT_PATH: Temporal requires a client certificate",
 		},
 		"foreign client certificate": {
 			map[string]string{"TEMPORAL_TLS_CLIENT_CERT_PATH": foreignCertificate, "TEMPORAL_TLS_CLIENT_KEY_PATH": foreignKey}, unreachable,
@@ -91,11 +91,12 @@ func TestTroubleWithTemporalsTLSIsTold(t *testing.T) {
 			variables := site.Variables()
 			maps.Copy(variables, test.set)
 			code, stdout, stderr := runHere(t, entries(variables), nil, "watch", "--project", testProject, "--cluster", testCluster)
-			if code != exitFailed || stdout != "" || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, testAPIKey) ||
-				!strings.HasPrefix(stderr, test.begin) || !strings.Contains(stderr, test.want) {
-				t.Errorf("exit code %d, %q, %q; want %d and one line with %q", code, stdout, stderr, exitFailed, test.want)
-			}
-			t.Log(stderr)
+			assert.Equal(t, exitFailed, code, stderr)
+			assert.Empty(t, stdout)
+			assert.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+			assert.NotContains(t, stderr, testAPIKey)
+			assert.True(t, strings.HasPrefix(stderr, test.begin), stderr)
+			assert.Contains(t, stderr, test.want)
 		})
 	}
 }

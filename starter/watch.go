@@ -1,28 +1,29 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"regexp"
-	"strings"
+	"fmt"
 	"time"
+
+	"keyturn/workflows"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/temporal"
-
-	"keyturn/workflows"
 )
 
 const (
 	// pollInterval is the time between two queries for the progress.
 	pollInterval = 500 * time.Millisecond
-	// failedPollInterval is the same after one that failed.
+	// failedPollInterval is the same after a query that failed.
 	failedPollInterval = 2 * time.Second
-	// queryTime is how long one may take: a worker may have to replay.
-	queryTime = 5 * time.Second
-	// redrawInterval keeps the clock of the live display going.
+	// queryTimeout bounds one query: a worker may have to replay the workflow.
+	queryTimeout = 5 * time.Second
+	// redrawInterval keeps the clock of the live display running.
 	redrawInterval = time.Second
 )
 
@@ -30,80 +31,67 @@ func (a *app) watchCommand() *cobra.Command {
 	var untilHeld bool
 	command := &cobra.Command{
 		Use:     "watch",
-		GroupID: groupRun,
-		Short:   "Follow the rotation of a cluster, or of a fleet, until it ends, or waits for somebody",
-		Long: `Follows the rotation of a cluster, however it was started, or with --fleet that of a
-fleet: on a terminal with a bar and a table, elsewhere with a line for each change.
-Ctrl-C ends the watching, not the rotation.
+		GroupID: groupRotate,
+		Short:   "Follow a rotation until it ends or waits for a person",
+		Long: `Follows the rotation of a cluster, of a project's deployments or of a fleet,
+however it was started: with a bar and a table on a terminal, with a line for
+each change elsewhere. Ctrl-C stops watching; the rotation continues.
 
-It ends with the rotation (exit code 0 or 1), or when the rotation is held or waits
-for approval (exit code 3), with the commands to go on with. --until-held=false
-watches on through that.
+Watching ends with the rotation (exit code 0 or 1), or when the rotation is
+held, paused or waiting for approval (exit code 3). It prints the commands to
+continue a rotation that waits, or that ended before it was done. With
+--until-held=false, it keeps watching through that. It also keeps watching a
+rotation that is waiting for the ledger: no command helps there.
 
-With -o json, standard output has one value, at the end: the result, or, of a rotation
-that waits for somebody, the same fields so far with phase, counts and waitingFor.
+With -o json, standard output is one value, printed at the end: the result, or
+for a rotation that waits, the same fields so far with phase, counts and
+waitingFor.
 
-A fleet does not wait for approval, nor is it held: its clusters are, each by itself,
-and a cluster that is long in work may be. Watch that one by its own ids.`,
-		Example: "  starter watch --project 5196d3628d022db4cbc26d9e --cluster 5196e5b0e4b0fca9cc88334a\n  starter watch --fleet",
+A fleet neither waits for approval nor is held, but its clusters can be. To
+watch one of them, use its own --project and --cluster, or --deployment and
+--project.`,
+		Example: exampleFor("watch", "") + "\n  keyturn watch --deployment --project 5196d3628d022db4cbc26d9e\n  keyturn watch --fleet\n  keyturn watch --fleet --deployment",
 		Args:    cobra.NoArgs,
 	}
-	command.RunE = a.do(func(ctx context.Context, _ *cobra.Command) error {
+	command.RunE = a.action(func(ctx context.Context, _ *cobra.Command) error {
 		if err := a.rotation.check(); err != nil {
 			return err
 		}
-		return a.watchLatest(ctx, untilHeld)
+		return a.withSession(ctx, func(s *session) error { return a.watchLatest(ctx, s, untilHeld) })
 	})
-	a.addFlagsOrFleet(command)
+	a.rotation.addFlagsOrFleet(a, command)
 	a.format.addFlag(command)
 	addUntilHeld(command.Flags(), &untilHeld)
-	command.MarkFlagsMutuallyExclusive("fleet", "until-held")
 	return command
 }
 
 func addUntilHeld(flags *pflag.FlagSet, untilHeld *bool) {
-	flags.BoolVar(untilHeld, "until-held", true, "stop watching, with exit code 3, when it is held or waits for approval")
+	flags.BoolVar(untilHeld, "until-held", true, "stop watching, with exit code 3, when the rotation is held, paused or waiting for approval")
 }
 
-func (a *app) watchLatest(ctx context.Context, untilHeld bool) error {
-	s, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
+func (a *app) watchLatest(ctx context.Context, s *session, untilHeld bool) error {
 	latest, err := a.describe(ctx, s, "")
 	if err != nil {
 		return err
 	}
 	runID := latest.GetExecution().GetRunId()
 	if !isRunning(latest) {
-		return a.showEnd(s.endOf(ctx, a.rotation, runID))
+		return a.showResultAndNext(s.resultOf(ctx, a.rotation, runID))
 	}
-	return a.watch(ctx, s, watching{runID: runID, taskQueue: latest.GetTaskQueue(), untilHeld: untilHeld, view: a.newView()})
+	return a.watch(ctx, s, watchOptions{runID: runID, taskQueue: latest.GetTaskQueue(), untilHeld: untilHeld, view: a.newView()})
 }
 
-// view shows a rotation while it runs. Its methods are called by one goroutine.
-type view interface {
-	show(account)
-	// notice tells what keeps the progress from being known; "" = it is known
-	// again.
-	notice(string)
-	// tick is called now and then.
-	tick()
-	// close ends it; erase takes away what the final table replaces.
-	close(erase bool)
-}
-
-// watching is what to watch, and how.
-type watching struct {
-	runID     string // of the chain's first run that is of interest
+// watchOptions say what to watch, and how.
+type watchOptions struct {
+	runID     string
 	taskQueue string
 	untilHeld bool
+	dryRun    bool
 	view      view
 }
 
 // watch follows a run, and those that it continues as, and shows how it ended.
-func (a *app) watch(ctx context.Context, s *session, w watching) error {
+func (a *app) watch(ctx context.Context, s *session, w watchOptions) error {
 	ended, waiting, err := a.follow(ctx, s, w)
 	w.view.close(err == nil)
 	switch {
@@ -111,55 +99,62 @@ func (a *app) watch(ctx context.Context, s *session, w watching) error {
 		return err
 	case waiting != nil:
 		return a.showWaiting(waiting)
+	case w.dryRun:
+		return a.showResult(ended)
 	default:
-		return a.showEnd(ended)
+		return a.showResultAndNext(ended)
 	}
 }
 
-// follow gives the end, or the progress of a rotation that waits for somebody.
-func (a *app) follow(ctx context.Context, s *session, w watching) (ended ending, waiting account, err error) {
-	pollContext, cancel := context.WithCancel(ctx)
+// follow returns the result, or the progress of a rotation that waits for a
+// person.
+func (a *app) follow(ctx context.Context, s *session, w watchOptions) (ended runResult, waiting statusView, err error) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ends := s.awaitEnd(pollContext, a.rotation, w.runID)
-	polls := a.poll(pollContext, s)
+	results := make(chan runResult, 1)
+	go func() { results <- s.finalResult(ctx, a.rotation, w.runID) }()
+	polls := a.poll(ctx, s)
 	redraw := time.NewTicker(redrawInterval)
 	defer redraw.Stop()
 	for {
 		select {
-		case ended := <-ends:
-			if ended.records != nil {
+		case ended := <-results:
+			switch {
+			case ctx.Err() != nil:
+				return runResult{}, nil, a.watchInterrupted()
+			case ended.records != nil:
 				w.view.show(ended.records)
 			}
 			return ended, nil, ended.connection
 		case polled := <-polls:
 			if polled.err != nil {
-				w.view.notice(s.unanswered(polled.err, w.taskQueue).Error() + " Still trying.")
+				w.view.notice(s.explainQuery(polled.err, w.taskQueue).Error() + "; still trying")
 				continue
 			}
 			w.view.notice("")
 			w.view.show(polled.progress)
-			if w.untilHeld && len(polled.progress.waysOn(a)) > 0 {
-				return ending{}, polled.progress, nil
+			if w.untilHeld && len(polled.progress.nextCommands(a)) > 0 {
+				return runResult{}, polled.progress, nil
 			}
 		case <-redraw.C:
 			w.view.tick()
 		case <-ctx.Done():
-			return ending{}, nil, a.watchingEnded()
+			return runResult{}, nil, a.watchInterrupted()
 		}
 	}
 }
 
-func (a *app) watchingEnded() error {
-	return advise(&interruptedError{"the watching has ended, the rotation goes on; watch it again with"}, a.commandLine("watch"))
+func (a *app) watchInterrupted() error {
+	return withHint(&interruptedError{"stopped watching; the rotation continues; watch it again with"}, a.commandLine("watch"))
 }
 
 // poll is the answer to one query.
 type poll struct {
-	progress account
+	progress statusView
 	err      error
 }
 
-// poll asks for the progress again and again, until ctx ends.
+// poll queries the progress repeatedly, until ctx ends.
 func (a *app) poll(ctx context.Context, s *session) <-chan poll {
 	polls := make(chan poll)
 	go func() {
@@ -183,9 +178,9 @@ func (a *app) poll(ctx context.Context, s *session) <-chan poll {
 }
 
 func (a *app) pollOnce(ctx context.Context, s *session) poll {
-	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	// Without a run id: the rotation may have continued as another run.
+	// Without a run ID: the rotation may have continued as another run.
 	progress, err := s.progress(ctx, a.rotation, "")
 	return poll{progress, err}
 }
@@ -200,66 +195,152 @@ func sleep(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// ending is how a rotation has ended.
-type ending struct {
-	records account // nil: it left none
-	failure error   // the workflow's; nil = it has succeeded
-	// unread is why records that there may be could not be read.
+// runResult is how a run ended.
+type runResult struct {
+	records statusView // nil = the run left none
+	failure error      // the workflow's; nil = it succeeded
+	// unread is why records that may exist could not be read.
 	unread error
-	// connection is why the end could not be known.
+	// connection is why the result is not known.
 	connection error
 }
 
-// awaitEnd tells the end of a run, and of those that it continues as.
-func (s *session) awaitEnd(ctx context.Context, name rotationName, runID string) <-chan ending {
-	ends := make(chan ending, 1)
-	go func() { ends <- s.endOf(ctx, name, runID) }()
-	return ends
-}
-
-// endOf waits for the end of a run, and of those that it continues as. Errors
-// of the connection are waited through.
-func (s *session) endOf(ctx context.Context, name rotationName, runID string) ending {
+// finalResult waits for the end of a rotation. When the workflow is reset, the
+// run that is watched ends as terminated, and a new run carries on.
+func (s *session) finalResult(ctx context.Context, name rotationName, runID string) runResult {
 	for {
-		records := name.newAccount()
-		err := s.GetWorkflow(ctx, name.workflowID(), runID).Get(ctx, records)
-		var failed *temporal.WorkflowExecutionError
-		switch {
-		case err == nil:
-			records.conclude("")
-			return ending{records: records}
-		case errors.As(err, &failed):
-			return s.failedEnd(ctx, name, runID, err)
-		case !isTransient(err) || !sleep(ctx, failedPollInterval):
-			return ending{connection: s.explain(err)}
+		ended := s.resultOf(ctx, name, runID)
+		var terminated *temporal.TerminatedError
+		if !errors.As(ended.failure, &terminated) {
+			return ended
 		}
+		next, err := s.runAfterReset(ctx, name, runID)
+		switch {
+		case err != nil:
+			return runResult{connection: s.explain(err)}
+		case next == "":
+			return ended
+		}
+		runID = next
 	}
 }
 
-// failedEnd finds the records of a failed run: in its failure, or where that
-// has none, by asking the workflow, whatever ended it.
-func (s *session) failedEnd(ctx context.Context, name rotationName, runID string, failure error) ending {
-	if records, found := name.accountIn(failure); found {
-		records.conclude(failureText(failure))
-		return ending{records: records, failure: failure}
+// runAfterReset returns the run that carries on after a terminated one; empty =
+// there is none.
+func (s *session) runAfterReset(ctx context.Context, name rotationName, runID string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	ended, err := s.DescribeWorkflowExecution(ctx, name.workflowID(), runID)
+	if err != nil {
+		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	described, err := s.DescribeWorkflowExecution(ctx, name.workflowID(), "")
+	if err != nil {
+		return "", err
+	}
+	latest := described.GetWorkflowExecutionInfo()
+	sameRotation := latest.GetFirstRunId() == ended.GetWorkflowExecutionInfo().GetFirstRunId()
+	if !sameRotation || latest.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
+		return "", nil
+	}
+	return latest.GetExecution().GetRunId(), nil
+}
+
+// resultOf waits for the end of a run, and of those that it continues as. If it
+// failed without records, it queries the workflow for them, however it ended.
+func (s *session) resultOf(ctx context.Context, name rotationName, runID string) runResult {
+	ended := s.awaitResult(ctx, name, runID)
+	if ended.failure == nil || ended.records != nil {
+		return ended
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	progress, err := s.progress(ctx, name, runID)
 	var failedQuery *serviceerror.QueryFailed
 	switch {
-	case errors.As(err, &failedQuery): // it ended before it could have any
-		return ending{failure: failure}
+	case errors.As(err, &failedQuery): // it ended before it had any
 	case err != nil:
-		return ending{failure: failure, unread: err}
+		ended.unread = err
 	default:
-		progress.conclude(failureText(failure))
-		return ending{records: progress, failure: failure}
+		progress.markEnded(ended.failureText())
+		ended.records = progress
+	}
+	return ended
+}
+
+// awaitResult waits for the result or the failure of a run. Connection errors
+// that may pass are waited out.
+func (s *session) awaitResult(ctx context.Context, name rotationName, runID string) runResult {
+	for {
+		records := name.newStatus()
+		err := s.GetWorkflow(ctx, name.workflowID(), runID).Get(ctx, records.value())
+		var failed *temporal.WorkflowExecutionError
+		switch {
+		case err == nil:
+			records.markEnded("")
+			return runResult{records: records}
+		case errors.As(err, &failed):
+			records, found := name.kind().inFailure(err)
+			if found {
+				records.markEnded(failureText(err))
+			}
+			return runResult{records: records, failure: err}
+		case !isTransient(err) || !sleep(ctx, failedPollInterval):
+			return runResult{connection: s.explain(err)}
+		}
 	}
 }
 
-// showEnd writes the records; the error is the rotation's failure.
-func (a *app) showEnd(ended ending) error {
+// recordingTimeout is how long a command waits for a rotation that has ended and waits
+// for its ledger.
+const recordingTimeout = time.Minute
+
+// awaitRecorded waits until a run has closed that has ended and waits for its ledger
+// only: to whoever aborts a rotation and continues it, it is over. It reports whether
+// the run has ended; one that has not is not waited for. notice gets what the waiting
+// is for.
+func (s *session) awaitRecorded(ctx context.Context, name rotationName, runID string, timeout time.Duration, notice func(waitingFor string)) (hasEnded bool, err error) {
+	phase, waitingFor := s.phaseOf(ctx, name, runID)
+	if phase != workflows.PhaseRecording {
+		return phase == workflows.PhaseDone, nil
+	}
+	notice(waitingFor)
+	waiting, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	ended := s.awaitResult(waiting, name, runID)
+	if ended.connection == nil || waiting.Err() == nil || ctx.Err() != nil {
+		return true, ended.connection
+	}
+	_, waitingFor = s.phaseOf(ctx, name, runID)
+	return true, fmt.Errorf("run %s still waits for %s; its keys are rotated already: see KeyturnRotationUnrecorded in the runbook, and repeat this command when it has closed", runID, cmp.Or(waitingFor, "the ledger"))
+}
+
+// phaseOf is the phase of a running rotation, and what it waits for; empty = nobody
+// answers.
+func (s *session) phaseOf(ctx context.Context, name rotationName, runID string) (phase workflows.Phase, waitingFor string) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	progress, err := s.progress(ctx, name, runID)
+	if err != nil {
+		return "", ""
+	}
+	return progress.state()
+}
+
+// noticeRecording says why a command waits.
+func (a *app) noticeRecording(waitingFor string) {
+	fmt.Fprintf(a.stderr, "the last run waits for %s; this command continues as soon as it has closed\n", clean(waitingFor))
+}
+
+func (r runResult) failureText() string {
+	if r.failure == nil {
+		return ""
+	}
+	return failureText(r.failure)
+}
+
+// showResult writes the records; the error is the rotation's failure.
+func (a *app) showResult(ended runResult) error {
 	if ended.connection != nil {
 		return ended.connection
 	}
@@ -274,83 +355,38 @@ func (a *app) showEnd(ended ending) error {
 	return nil
 }
 
-func (e ending) failureText() string {
-	if e.failure == nil {
-		return ""
+// showResultAndNext is showResult; the error has the commands to continue an
+// unfinished rotation.
+func (a *app) showResultAndNext(ended runResult) error {
+	err := a.showResult(ended)
+	name := a.rotation
+	// The fleet that a schedule has started is continued under the connection's ID.
+	if fleet, isFleet := ended.records.(*fleetStatus); isFleet {
+		name = fleet.fleet()
 	}
-	return failureText(e.failure)
+	commands := []string{a.commandLineFor(name, "rotate", "--continue", "--wait")}
+	if err == nil && ended.records != nil && ended.records.warning() != "" {
+		command := commands[0]
+		if name.fleet { // which would continue none of those that are rotated
+			command = a.commandLine("report", "--each-cluster", "-o", "csv")
+		}
+		fmt.Fprintf(a.stderr, "warning: %s:\n  %s\n", clean(ended.records.warning()), command)
+	}
+	if err == nil || ended.failure == nil || ended.records == nil || !ended.records.isUnfinished() {
+		return err
+	}
+	if name.fleet {
+		commands = append([]string{a.commandLine("report")}, commands...)
+	}
+	return withHint(fmt.Errorf("%w; fix the cause, then continue with", err), commands...)
 }
 
-// showWaiting writes the records so far; the error tells what is waited for and
-// the commands to go on with.
-func (a *app) showWaiting(waiting account) error {
-	if err := a.write(waiting, waiting); err != nil {
+// showWaiting writes the records so far; the error has what the rotation waits
+// for and the commands to continue.
+func (a *app) showWaiting(waiting statusView) error {
+	if err := a.write(waiting, waiting.value()); err != nil {
 		return err
 	}
 	phase, waitingFor := waiting.state()
-	return advise(&waitingError{phase, waitingFor}, waiting.waysOn(a)...)
+	return withHint(&waitingError{phase, waitingFor}, waiting.nextCommands(a)...)
 }
-
-func (c *clusterAccount) waysOn(a *app) []string {
-	by := a.userOr("YOU")
-	switch c.Phase {
-	case workflows.PhaseAwaitingApproval:
-		return []string{
-			a.commandLine(workflows.ApproveUpdate, "--by", a.approver(c.Change.RequestedBy)),
-			a.commandLine(workflows.RejectUpdate, "--by", by, "--reason", "WHY"),
-		}
-	case workflows.PhaseHeld:
-		return []string{
-			a.commandLine(workflows.RetryUpdate, "--by", by),
-			a.commandLine(workflows.SkipUpdate, "--by", by, "--targets", namesOf(c.Targets, workflows.StatusFailed), "--reason", "WHY"),
-			a.commandLine(workflows.AbortUpdate, "--by", by, "--reason", "WHY"),
-		}
-	}
-	return nil
-}
-
-// approver is the user, unless it must be somebody else.
-func (a *app) approver(requestedBy string) string {
-	if requestedBy == a.user {
-		return "SOMEBODY-ELSE"
-	}
-	return a.userOr("YOU")
-}
-
-func (a *app) userOr(placeholder string) string {
-	if a.user == "" {
-		return placeholder
-	}
-	return a.user
-}
-
-// newView is the display that fits where it is shown: beside records for a
-// program on standard output, it goes to standard error.
-func (a *app) newView() view {
-	out := a.stdout
-	if a.format != formatTable {
-		out = a.stderr
-	}
-	if screen, found := a.terminal(out); found {
-		return newLiveView(screen)
-	}
-	return &lineView{out: out, now: time.Now}
-}
-
-// namesOf are the names of the targets of a status, as --targets takes them; by
-// id where a name would need quoting.
-func namesOf(records []workflows.TargetRecord, status string) string {
-	var names []string
-	for _, record := range records {
-		switch {
-		case record.Status != status:
-		case plainName.MatchString(record.Name):
-			names = append(names, record.Name)
-		default:
-			names = append(names, record.ClusterID)
-		}
-	}
-	return strings.Join(names, ",")
-}
-
-var plainName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)

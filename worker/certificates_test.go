@@ -7,28 +7,29 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"go.temporal.io/sdk/client"
 
-	"keyturn/activities"
-	"keyturn/testsuite/authority"
 	"keyturn/testsuite/simulator"
-	"keyturn/testsuite/stage"
-	"keyturn/testsuite/temporalserver"
+	"keyturn/testsuite/support/fixture"
+	"keyturn/testsuite/support/temporalserver"
+	"keyturn/testsuite/support/testca"
 	"keyturn/workflows"
 )
 
 // An Ops Manager whose certificate isn't accepted is one that is out of reach,
 // since certificates are renewed; but the error says what a person has to do.
-func TestCertificateOfOpsManagerThatIsNotAcceptedIsTold(t *testing.T) {
-	private, foreign := authority.New(t, "private authority"), authority.New(t, "foreign authority")
+func TestCertificateOfOpsManagerThatIsNotAcceptedIsReported(t *testing.T) {
+	t.Parallel()
+	private, foreign := testca.New(t, "private authority"), testca.New(t, "foreign authority")
 	opsManagers := map[string]struct {
 		certificate tls.Certificate
 		want        []string // nil = it is accepted
 	}{
 		"right":   {private.Issue(t, "Ops Manager"), nil},
 		"foreign": {foreign.Issue(t, "Ops Manager"), []string{"signed by unknown authority", "OPS_MANAGER_CA_FILE"}},
-		"expired": {private.Issue(t, "Ops Manager", authority.Expired), []string{"has expired", "renew Ops Manager's certificate"}},
-		"other":   {private.Issue(t, "Ops Manager", authority.For("om.example.net")), []string{"127.0.0.1", "OPS_MANAGER_URL"}},
+		"expired": {private.Issue(t, "Ops Manager", testca.Expired), []string{"has expired", "renew Ops Manager's certificate"}},
+		"other":   {private.Issue(t, "Ops Manager", testca.For("om.example.net")), []string{"127.0.0.1", "OPS_MANAGER_URL"}},
 	}
 	ca := writeFile(t, "ca.pem", string(private.PEM))
 	var file strings.Builder
@@ -58,16 +59,12 @@ func TestCertificateOfOpsManagerThatIsNotAcceptedIsTold(t *testing.T) {
 	for name, run := range runs {
 		err := run.Get(t.Context(), nil)
 		if opsManagers[name].want == nil {
-			if err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
+			assert.NoError(t, err, name)
 			continue
 		}
-		failed := stage.RequireFailure(t, err, activities.ErrorOpsManagerUnavailable)
+		failed := fixture.RequireFailure(t, err, workflows.ErrorOpsManagerUnavailable)
 		for _, want := range append(opsManagers[name].want, "GET /api/public/v1.0/") {
-			if !strings.Contains(failed.Message(), want) {
-				t.Errorf("%s: %q does not speak of %q", name, failed.Message(), want)
-			}
+			assert.Contains(t, failed.Message(), want, name)
 		}
 		t.Logf("%s: %s", name, failed.Message())
 	}

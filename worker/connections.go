@@ -3,17 +3,18 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"maps"
 	"net/url"
 	"path/filepath"
-	"regexp"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
 
+	"keyturn/internal/reload"
+	"keyturn/internal/setting"
 	"keyturn/internal/version"
 	"keyturn/opsmanager"
 	"keyturn/workflows"
@@ -28,6 +29,8 @@ const (
 	privateKeyKey        = "private_key"
 	privateKeyFileKey    = "private_key_file"
 	caFileKey            = "ca_file"
+	clientCertFileKey    = "client_cert_file"
+	clientKeyFileKey     = "client_key_file"
 	allowHTTPKey         = "allow_http"
 	requestsPerSecondKey = "requests_per_second"
 	maxInFlightKey       = "max_in_flight"
@@ -40,47 +43,63 @@ const (
 )
 
 var connectionKeys = []string{
-	urlKey, publicKeyKey, privateKeyKey, privateKeyFileKey, caFileKey, allowHTTPKey, requestsPerSecondKey, maxInFlightKey,
+	urlKey, publicKeyKey, privateKeyKey, privateKeyFileKey, caFileKey, clientCertFileKey, clientKeyFileKey,
+	allowHTTPKey, requestsPerSecondKey, maxInFlightKey,
 }
 
-// keyOfField tells which setting a field of opsmanager.Config comes from.
+// keyOfField maps the fields of opsmanager.Config to their settings.
 var keyOfField = map[string]string{
 	"BaseURL": urlKey, "PublicKey": publicKeyKey, "PrivateKey": privateKeyKey, "CAPEM": caFileKey,
+	"ClientCertPEM": clientCertFileKey, "ClientKeyPEM": clientKeyFileKey,
 	"RequestsPerSecond": requestsPerSecondKey, "MaxInFlight": maxInFlightKey,
 }
-
-var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
 
 // connection is an Ops Manager that this worker may talk to.
 type connection struct {
 	name   string
-	host   string // host and port of the base address: all of it that is logged
+	host   string // host and port of the base URL, for logs
 	client *opsmanager.Client
-	watch  *watch
+	raw    rawConnection
+	// files is what the client works with.
+	files    *reload.Value[opsmanager.Config]
+	observer *readObserver
+	// kmip is the KMIP server that is asked about the keys; nil = none.
+	kmip *kmipConnection
 }
 
-// readConnections returns the connections by name: at least one.
-func readConnections(env environment) ([]connection, error) {
+// readConnections returns the connections, sorted by name: at least one.
+func readConnections(env setting.Environment) ([]connection, error) {
 	raw, err := fileConnections(env)
 	if err != nil {
 		return nil, err
 	}
-	fromVariables, err := variableConnection(env)
+	fromVariables, err := readVariables(env, opsManagerPrefix, connectionKeys)
 	if err != nil {
 		return nil, err
 	}
 	if fromVariables != nil {
 		if fromFile, both := raw[workflows.DefaultConnection]; both {
-			return nil, wrong(fromFile.label(""), "this connection is also set by OPS_MANAGER_* variables: one of the two must go")
+			return nil, setting.Errorf(fromFile.label(""), "this connection is also configured by OPS_MANAGER_* variables: set only one of them")
 		}
 		raw[workflows.DefaultConnection] = *fromVariables
 	}
+	kmip, err := readVariables(env, kmipPrefix, kmipKeys)
+	if err != nil {
+		return nil, err
+	}
+	if kmip != nil {
+		if fromVariables == nil {
+			return nil, setting.Errorf(kmip.firstSetting(), "requires %sURL: for a connection of %s, set [connections.<name>.kmip] there", opsManagerPrefix, connectionsFileVariable)
+		}
+		fromVariables.kmip = kmip
+		raw[workflows.DefaultConnection] = *fromVariables
+	}
 	if len(raw) == 0 {
-		return nil, wrong(opsManagerPrefix+"URL", "is missing (no Ops Manager is configured, in %s neither)", connectionsFileVariable)
+		return nil, setting.Errorf(opsManagerPrefix+"URL", "is required: no Ops Manager is configured here or in %s", connectionsFileVariable)
 	}
 	connections := make([]connection, 0, len(raw))
 	for _, name := range slices.Sorted(maps.Keys(raw)) {
-		made, err := raw[name].connect(name)
+		made, err := raw[name].connect(name, env)
 		if err != nil {
 			return nil, err
 		}
@@ -92,21 +111,22 @@ func readConnections(env environment) ([]connection, error) {
 // rawConnection is a connection as it is written down.
 type rawConnection struct {
 	values    map[string]any          // by key: string, bool, float64 or int64
-	label     func(key string) string // what the user calls the setting of this key
-	directory string                  // where relative file names begin; empty = the working directory
+	label     func(key string) string // the user's name of the setting
+	directory string                  // of relative file names; empty = the working directory
+	kmip      *rawConnection          // its KMIP server's settings; nil = none
 }
 
-// variableConnection reads the OPS_MANAGER_* variables; nil = none is set.
-func variableConnection(env environment) (*rawConnection, error) {
-	raw := rawConnection{values: map[string]any{}, label: func(key string) string { return opsManagerPrefix + strings.ToUpper(key) }}
-	for _, key := range connectionKeys {
+// readVariables reads settings from the variables with a prefix; nil = none is set.
+func readVariables(env setting.Environment, prefix string, keys []string) (*rawConnection, error) {
+	raw := rawConnection{values: map[string]any{}, label: func(key string) string { return prefix + strings.ToUpper(key) }}
+	for _, key := range keys {
 		text, set := env.LookupEnv(raw.label(key))
 		if !set {
 			continue
 		}
 		value, err := parseVariable(key, text)
 		if err != nil {
-			return nil, wrong(raw.label(key), "%v", err)
+			return nil, setting.Errorf(raw.label(key), "%v", err)
 		}
 		raw.values[key] = value
 	}
@@ -142,7 +162,7 @@ func parseVariable(key, text string) (any, error) {
 
 // fileConnections reads the connections file's tables, by name; without a file
 // there are none.
-func fileConnections(env environment) (map[string]rawConnection, error) {
+func fileConnections(env setting.Environment) (map[string]rawConnection, error) {
 	found := map[string]rawConnection{}
 	path, set := env.LookupEnv(connectionsFileVariable)
 	if !set {
@@ -153,38 +173,42 @@ func fileConnections(env environment) (map[string]rawConnection, error) {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(tables)) {
-		label := func(key string) string { return inFile(connectionsTable, name, key) }
+		label := func(key string) string { return setting.InFile(connectionsFileVariable, connectionsTable, name, key) }
 		values, isTable := tables[name].(map[string]any)
 		switch {
 		case !workflows.ValidConnection(name):
-			return nil, wrong(label(""), "a connection's name %s", workflows.ConnectionRule)
+			return nil, setting.Errorf(label(""), "a connection's name %s", workflows.ConnectionRule)
 		case !isTable:
-			return nil, wrong(label(""), "must be a table, [connections.%s]", name)
+			return nil, setting.Errorf(label(""), "must be a table, [connections.%s]", name)
 		}
-		if err := checkKeys(values, label); err != nil {
+		raw := rawConnection{values: values, label: label, directory: filepath.Dir(path)}
+		if raw.kmip, err = raw.fileKMIP(); err != nil {
 			return nil, err
 		}
-		found[name] = rawConnection{values: values, label: label, directory: filepath.Dir(path)}
+		if err := checkKeys(values, connectionKeys, label); err != nil {
+			return nil, err
+		}
+		found[name] = raw
 	}
 	if len(found) == 0 {
-		return nil, wrong(connectionsFileVariable, "the file holds no [connections.<name>]")
+		return nil, setting.Errorf(connectionsFileVariable, "the file contains no [connections.<name>]")
 	}
 	return found, nil
 }
 
 // readTables returns the contents of the file's one table, connections.
 func readTables(path string) (map[string]any, error) {
-	text, err := readFile(connectionsFileVariable, path)
+	text, err := setting.ReadFile(connectionsFileVariable, path)
 	if err != nil {
 		return nil, err
 	}
 	var file map[string]any
 	if err := toml.Unmarshal(text, &file); err != nil {
-		return nil, wrong(connectionsFileVariable, "%s", syntaxProblem(err))
+		return nil, setting.Errorf(connectionsFileVariable, "%s", setting.TOMLProblem(err))
 	}
 	for _, key := range slices.Sorted(maps.Keys(file)) {
 		if key != connectionsTable {
-			return nil, wrong(inFile(key), "unknown key: the file holds only [connections.<name>]")
+			return nil, setting.Errorf(setting.InFile(connectionsFileVariable, key), "unknown key: the file may only contain [connections.<name>]")
 		}
 	}
 	if _, present := file[connectionsTable]; !present {
@@ -192,73 +216,94 @@ func readTables(path string) (map[string]any, error) {
 	}
 	tables, isTable := file[connectionsTable].(map[string]any)
 	if !isTable {
-		return nil, wrong(inFile(connectionsTable), "must be a table")
+		return nil, setting.Errorf(setting.InFile(connectionsFileVariable, connectionsTable), "must be a table")
 	}
 	return tables, nil
 }
 
-// syntaxProblem tells where a TOML file is wrong, but not what stands there.
-func syntaxProblem(err error) string {
-	var parseErr toml.ParseError
-	if errors.As(err, &parseErr) {
-		return fmt.Sprintf("the file is not TOML: line %d", parseErr.Position.Line)
-	}
-	return "the file is not TOML"
-}
-
-// inFile names a key of the connections file.
-func inFile(path ...string) string {
-	var shown []string
-	for _, key := range path {
-		switch {
-		case key == "":
-		case bareKey.MatchString(key):
-			shown = append(shown, key)
-		default:
-			shown = append(shown, strconv.Quote(key))
-		}
-	}
-	return connectionsFileVariable + ": " + strings.Join(shown, ".")
-}
-
-func checkKeys(values map[string]any, label func(string) string) error {
+func checkKeys(values map[string]any, known []string, label func(string) string) error {
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		if !slices.Contains(connectionKeys, key) {
-			return wrong(label(key), "unknown key: it must be one of %s", strings.Join(connectionKeys, ", "))
+		if !slices.Contains(known, key) {
+			return setting.Errorf(label(key), "unknown key: must be one of %s", strings.Join(known, ", "))
 		}
 	}
 	return nil
 }
 
-// connect makes the client; nothing is sent yet.
-func (r rawConnection) connect(name string) (connection, error) {
-	config, err := r.config()
+// connect makes the client. It sends nothing.
+func (r rawConnection) connect(name string, env setting.Environment) (connection, error) {
+	made := connection{name: name, raw: r, observer: &readObserver{}}
+	load := func() (opsmanager.Config, error) {
+		now, err := r.reread(name, env)
+		if err != nil {
+			return opsmanager.Config{}, err
+		}
+		return now.config()
+	}
+	apply := func(_, now opsmanager.Config) error {
+		if err := made.client.Reconfigure(now); err != nil {
+			return r.settingError(err)
+		}
+		return nil
+	}
+	var err error
+	made.files, err = reload.New(reload.Options[opsmanager.Config]{
+		Load: load, Apply: apply, Same: func(before, now opsmanager.Config) bool { return reflect.DeepEqual(before, now) },
+	})
 	if err != nil {
 		return connection{}, err
 	}
-	watch := &watch{}
-	config.Observer = watch
-	made, err := opsmanager.New(config)
-	if err != nil {
-		return connection{}, r.blame(err)
+	config := made.files.Latest()
+	made.host = hostOf(config.BaseURL)
+	config.Observer = made.observer
+	// A key that was renewed a moment ago must not fail a rotation.
+	config.OnRefused = func() { _ = made.files.Refresh() } // what is wrong is reported by reloadFiles
+	if made.client, err = opsmanager.New(config); err != nil {
+		return connection{}, r.settingError(err)
 	}
-	return connection{name: name, host: hostOf(config.BaseURL), client: made, watch: watch}, nil
+	if r.kmip != nil {
+		made.kmip, err = r.kmip.connectKMIP(name)
+	}
+	return made, err
+}
+
+// reread returns the connection as it is written down now. What only a restart can
+// change is an error.
+func (r rawConnection) reread(name string, env setting.Environment) (rawConnection, error) {
+	if r.directory == "" { // of variables
+		return r, nil
+	}
+	written, err := fileConnections(env)
+	if err != nil {
+		return rawConnection{}, err
+	}
+	now, found := written[name]
+	switch {
+	case !found:
+		return now, setting.Errorf(r.label(""), "the connection is gone from the file: restart the worker if it is no longer needed")
+	case !reflect.DeepEqual(r.kmipValues(), now.kmipValues()):
+		return now, setting.Errorf(setting.InFile(connectionsFileVariable, connectionsTable, name, kmipTable), "cannot be changed without a restart")
+	}
+	return now, nil
 }
 
 func (r rawConnection) config() (opsmanager.Config, error) {
 	privateKey, keyErr := r.privateKey()
-	authority, authorityErr := r.authority()
+	authority, authorityErr := r.contents(caFileKey)
+	clientCert, clientCertErr := r.contents(clientCertFileKey)
+	clientKey, clientKeyErr := r.contents(clientKeyFileKey)
 	address, addressErr := valueOf[string](r, urlKey)
 	publicKey, publicKeyErr := valueOf[string](r, publicKeyKey)
 	allowHTTP, allowHTTPErr := valueOf[bool](r, allowHTTPKey)
 	requestsPerSecond, rateErr := r.requestsPerSecond()
 	maxInFlight, inFlightErr := valueOf[int64](r, maxInFlightKey)
 	// The first error in the order of connectionKeys.
-	if err := cmp.Or(addressErr, publicKeyErr, keyErr, authorityErr, allowHTTPErr, rateErr, inFlightErr); err != nil {
+	if err := cmp.Or(addressErr, publicKeyErr, keyErr, authorityErr, clientCertErr, clientKeyErr, allowHTTPErr, rateErr, inFlightErr); err != nil {
 		return opsmanager.Config{}, err
 	}
 	return opsmanager.Config{
-		BaseURL: address, PublicKey: publicKey, PrivateKey: privateKey, CAPEM: authority, AllowHTTP: allowHTTP,
+		BaseURL: address, PublicKey: publicKey, PrivateKey: privateKey, CAPEM: authority,
+		ClientCertPEM: clientCert, ClientKeyPEM: clientKey, AllowHTTP: allowHTTP,
 		RequestsPerSecond: requestsPerSecond, MaxInFlight: int(maxInFlight), UserAgent: "keyturn/" + version.String(),
 	}, nil
 }
@@ -274,7 +319,7 @@ func (r rawConnection) privateKey() (string, error) {
 		return key, err
 	}
 	if key != "" {
-		return "", wrong(r.label(privateKeyFileKey), "the private key is also set by itself: one of the two must go")
+		return "", setting.Errorf(r.label(privateKeyFileKey), "the private key itself is also set: set only one of them")
 	}
 	text, err := r.file(privateKeyFileKey, file)
 	if err != nil {
@@ -282,32 +327,30 @@ func (r rawConnection) privateKey() (string, error) {
 	}
 	key = strings.TrimRight(string(text), "\r\n")
 	if key == "" {
-		return "", wrong(r.label(privateKeyFileKey), "the file that it names is empty")
+		return "", setting.Errorf(r.label(privateKeyFileKey), "the file is empty")
 	}
 	return key, nil
 }
 
-// authority is the PEM text of the private authority; nil = none.
-func (r rawConnection) authority() ([]byte, error) {
-	file, err := valueOf[string](r, caFileKey)
+// contents is what the file of this setting contains; nil = it is not set.
+func (r rawConnection) contents(key string) ([]byte, error) {
+	file, err := valueOf[string](r, key)
 	if err != nil || file == "" {
 		return nil, err
 	}
-	text, err := r.file(caFileKey, file)
-	if err != nil {
-		return nil, err
-	}
-	if len(text) == 0 {
-		return nil, wrong(r.label(caFileKey), "the file that it names is empty")
-	}
-	return text, nil
+	return r.file(key, file)
 }
 
 func (r rawConnection) file(key, path string) ([]byte, error) {
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(r.directory, path)
+	return setting.ReadFile(r.label(key), r.path(path))
+}
+
+// path is where a file is whose name is given relative to the settings' own.
+func (r rawConnection) path(name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
 	}
-	return readFile(r.label(key), path)
+	return filepath.Join(r.directory, name)
 }
 
 // requestsPerSecond may be written as a whole number in TOML.
@@ -327,7 +370,7 @@ func valueOf[T string | bool | float64 | int64](r rawConnection, key string) (va
 	}
 	value, fits := written.(T)
 	if !fits {
-		return value, wrong(r.label(key), "must be %s", typeName(value))
+		return value, setting.Errorf(r.label(key), "must be %s", typeName(value))
 	}
 	return value, nil
 }
@@ -335,7 +378,7 @@ func valueOf[T string | bool | float64 | int64](r rawConnection, key string) (va
 func typeName(value any) string {
 	switch value.(type) {
 	case string:
-		return `a text, as in "text"`
+		return `a string, as in "text"`
 	case bool:
 		return "true or false"
 	case int64:
@@ -345,21 +388,32 @@ func typeName(value any) string {
 	}
 }
 
-// blame turns what opsmanager says of its Config into the setting's name.
-func (r rawConnection) blame(err error) error {
+// settingError names the setting that an error of opsmanager about its Config
+// comes from.
+func (r rawConnection) settingError(err error) error {
 	var configErr *opsmanager.ConfigError
 	if !errors.As(err, &configErr) {
-		return wrong(r.label(urlKey), "%v", err)
+		return setting.Errorf(r.label(urlKey), "%v", err)
 	}
-	key := cmp.Or(keyOfField[configErr.Field], urlKey)
+	if configErr.Field == "Proxy" { // its problem begins with the variable
+		variable, problem, _ := strings.Cut(configErr.Problem, " ")
+		return setting.Errorf(variable, "%s", problem)
+	}
+	return setting.Errorf(r.settingOf(configErr.Field), "%s%s", configErr.Problem, r.hint(configErr.Problem))
+}
+
+// settingOf returns the name of the setting that a field of opsmanager.Config
+// comes from.
+func (r rawConnection) settingOf(field string) string {
+	key := cmp.Or(keyOfField[field], urlKey)
 	if _, inFile := r.values[privateKeyFileKey]; inFile && key == privateKeyKey {
 		key = privateKeyFileKey
 	}
-	return wrong(r.label(key), "%s%s", configErr.Problem, r.hint(configErr.Problem))
+	return r.label(key)
 }
 
-// hint names the setting that permits plain http: opsmanager can't know what it
-// is called here.
+// hint names the setting that permits plain http, whose name opsmanager does not
+// know.
 func (r rawConnection) hint(problem string) string {
 	if strings.HasPrefix(problem, "plain http") {
 		return " (" + r.label(allowHTTPKey) + " is not true)"
@@ -373,4 +427,23 @@ func hostOf(address string) string {
 		return ""
 	}
 	return parsed.Host
+}
+
+// describe returns the text of an error, after the name of the setting that it
+// comes from.
+func (c connection) describe(err *opsmanager.Error) string {
+	field := ""
+	switch {
+	case err.Kind == opsmanager.Unauthorized:
+		field = "PrivateKey"
+	case err.CertificateFault() == opsmanager.CertificateUntrusted:
+		field = "CAPEM"
+	case err.ConnectionFault() == opsmanager.ClientCertificateRequired, err.ConnectionFault() == opsmanager.ClientCertificateRefused:
+		field = "ClientCertPEM"
+	case err.CertificateFault() == opsmanager.CertificateHostMismatch, err.ConnectionFault() == opsmanager.NotTLS:
+		field = "BaseURL"
+	default:
+		return err.Error()
+	}
+	return c.raw.settingOf(field) + ": " + err.Error()
 }

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"maps"
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path"
 	"regexp"
 	"slices"
@@ -20,6 +22,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"keyturn/internal/ledger"
+	"keyturn/internal/setting"
+	"keyturn/internal/temporalclient"
 	"keyturn/worker/rotationworker"
 )
 
@@ -32,7 +37,7 @@ const (
 )
 
 var (
-	settingName = regexp.MustCompile(`\b(?:OPS_MANAGER|KEYTURN|TEMPORAL)_[A-Z_]*[A-Z]\b`)
+	settingName = regexp.MustCompile(`\b(?:OPS_MANAGER|KMIP|KEYTURN|TEMPORAL)_[A-Z_]*[A-Z]\b`)
 	tableRow    = regexp.MustCompile(`(?m)^\| (.*?) \|`)
 )
 
@@ -54,7 +59,7 @@ func settingsIn(text string) []string {
 func knownSettings(t *testing.T) []string {
 	t.Helper()
 	var stdout bytes.Buffer
-	require.Zero(t, execute([]string{"--help"}, environment{}, &stdout, io.Discard))
+	require.Zero(t, execute([]string{"--help"}, setting.Environment{}, &stdout, io.Discard))
 	names := settingsIn(strings.ReplaceAll(stdout.String(), "_DATA", ""))
 	require.NotEmpty(t, names)
 	return names
@@ -154,23 +159,23 @@ func readManifest(t *testing.T) map[string]manifest {
 func TestManifestConfiguresTheWorker(t *testing.T) {
 	isolateFromUser(t)
 	objects := readManifest(t)
-	settings := environment(objects["ConfigMap"].Data)
+	settings := setting.Environment(objects["ConfigMap"].Data)
 	assert.Subset(t, knownSettings(t), slices.Collect(maps.Keys(settings)))
 	pod := objects["Deployment"].Spec.Template.Spec
 	require.Len(t, pod.Containers, 1)
 	worker := pod.Containers[0]
 	assert.Empty(t, worker.Env, "the settings are in the ConfigMap")
 	assert.Len(t, worker.EnvFrom, 1)
-	assert.Greater(t, time.Duration(pod.GracePeriod)*time.Second, rotationworker.StopTimeout+farewell)
+	assert.Greater(t, time.Duration(pod.GracePeriod)*time.Second, rotationworker.StopTimeout+shutdownTimeout)
 
 	require.Len(t, worker.VolumeMounts, 1)
-	keyFile := settings["OPS_MANAGER_PRIVATE_KEY_FILE"]
-	assert.Equal(t, worker.VolumeMounts[0].MountPath, path.Dir(keyFile))
-	command := regexp.MustCompile(`kubectl create secret generic \S+ .*--from-file=(\S+)=`).FindStringSubmatch(readText(t, deployFile))
-	require.NotNil(t, command)
-	assert.Equal(t, path.Base(keyFile), command[1], "the file that docs/deploy.md puts into the Secret")
-
-	settings["OPS_MANAGER_PRIVATE_KEY_FILE"] = writeFile(t, "private-key", secret)
+	command := regexp.MustCompile(`kubectl create secret generic .*`).FindString(readText(t, deployFile))
+	for _, variable := range []string{"OPS_MANAGER_PRIVATE_KEY_FILE", ledger.PasswordFileVariable} {
+		file := settings[variable]
+		assert.Equal(t, worker.VolumeMounts[0].MountPath, path.Dir(file))
+		assert.Contains(t, command, "--from-file="+path.Base(file)+"=", "the file that docs/deploy.md puts into the Secret")
+		settings[variable] = writeFile(t, path.Base(file), secret)
+	}
 	_, err := readSettings(settings)
 	assert.NoError(t, err)
 }
@@ -193,9 +198,12 @@ func TestManifestsPortsAndPathsAgree(t *testing.T) {
 	assert.Equal(t, []string{port.Name}, portsOf(policy.Ingress))
 	opsManager, err := url.Parse(settings["OPS_MANAGER_URL"])
 	require.NoError(t, err)
-	_, temporal, err := net.SplitHostPort(settings[addressVariable])
+	_, temporal, err := net.SplitHostPort(settings[temporalclient.AddressVariable])
 	require.NoError(t, err)
-	assert.ElementsMatch(t, []string{"53", "53", temporal, opsManager.Port()}, portsOf(policy.Egress))
+	database, err := url.Parse(settings[ledger.URLVariable])
+	require.NoError(t, err)
+	postgres := cmp.Or(database.Port(), "5432")
+	assert.ElementsMatch(t, []string{"53", "53", temporal, opsManager.Port(), postgres}, portsOf(policy.Egress))
 
 	labels := objects["Deployment"].Spec.Template.Metadata.Labels
 	require.NotEmpty(t, labels)
@@ -226,23 +234,77 @@ func TestUnitConfiguresTheWorker(t *testing.T) {
 	isolateFromUser(t)
 	seconds, err := strconv.Atoi(unitValues(t, "TimeoutStopSec")[0])
 	require.NoError(t, err)
-	assert.Greater(t, time.Duration(seconds)*time.Second, rotationworker.StopTimeout+farewell)
+	assert.Greater(t, time.Duration(seconds)*time.Second, rotationworker.StopTimeout+shutdownTimeout)
 
 	page := readText(t, deployFile)
 	assert.Contains(t, page, unitValues(t, "ExecStart")[0]+"\n", "where docs/deploy.md installs the program")
 	credential, file, _ := strings.Cut(unitValues(t, "LoadCredential")[0], ":")
 	assert.Contains(t, page, file+"\n", "where docs/deploy.md installs the key")
-	settings := newEnvironment(unitValues(t, "Environment"))
+	settings := setting.NewEnvironment(unitValues(t, "Environment"))
 	require.Equal(t, "%d/"+credential, settings["OPS_MANAGER_PRIVATE_KEY_FILE"])
 	settings["OPS_MANAGER_PRIVATE_KEY_FILE"] = writeFile(t, credential, secret)
 
 	_, rest, found := strings.Cut(page, "cat > "+unitValues(t, "EnvironmentFile")[0]+" <<END\n")
 	require.True(t, found, "docs/deploy.md shows what is in the environment's file")
 	lines, _, _ := strings.Cut(rest, "\nEND\n")
-	maps.Copy(settings, newEnvironment(strings.Split(lines, "\n")))
+	maps.Copy(settings, setting.NewEnvironment(strings.Split(lines, "\n")))
 	assert.Subset(t, knownSettings(t), slices.Collect(maps.Keys(settings)))
 	_, err = readSettings(settings)
 	assert.NoError(t, err)
+}
+
+// The examples of monitoring reach the workers of the examples of deployment, and
+// get in no one's way: 9090 is Prometheus' own port.
+func TestMonitoringExampleReachesTheWorkers(t *testing.T) {
+	page := readText(t, deployFile)
+	_, section, found := strings.Cut(page, "\n## Monitoring\n")
+	require.True(t, found)
+	example := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(section)
+	require.NotNil(t, example)
+	var config struct {
+		RuleFiles     []string `yaml:"rule_files"`
+		ScrapeConfigs []struct {
+			JobName       string `yaml:"job_name"`
+			StaticConfigs []struct {
+				Targets []string `yaml:"targets"`
+			} `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(example[1]), &config))
+	assert.Equal(t, []string{path.Base(alertsFile)}, config.RuleFiles)
+	require.Len(t, config.ScrapeConfigs, 1)
+	require.Len(t, config.ScrapeConfigs[0].StaticConfigs, 1)
+
+	unit := regexp.MustCompile(`(?m)^`+listenVariable+`=(.*)$`).FindAllStringSubmatch(page, -1)
+	require.Len(t, unit, 1, "the file that systemd's unit reads")
+	var compose struct {
+		Services map[string]struct {
+			Environment map[string]string `yaml:"environment"`
+		} `yaml:"services"`
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(readText(t, composeFile)), &compose))
+	addresses := map[string]string{
+		"systemd": unit[0][1], "Kubernetes": readManifest(t)["ConfigMap"].Data[listenVariable],
+		"Docker Compose": compose.Services["worker"].Environment[listenVariable],
+	}
+	for where, address := range addresses {
+		host, port, err := net.SplitHostPort(address)
+		require.NoError(t, err, where)
+		assert.Empty(t, host, "%s: Prometheus is on another machine", where)
+		assert.NotEqual(t, "9090", port, where)
+		for _, target := range config.ScrapeConfigs[0].StaticConfigs[0].Targets {
+			_, scraped, err := net.SplitHostPort(target)
+			require.NoError(t, err)
+			assert.Equal(t, port, scraped, "%s: the port of %s", where, target)
+		}
+	}
+	if *promtool {
+		folder := t.TempDir()
+		require.NoError(t, os.WriteFile(path.Join(folder, "prometheus.yml"), []byte(example[1]), 0o600))
+		require.NoError(t, os.WriteFile(path.Join(folder, path.Base(alertsFile)), []byte(readText(t, alertsFile)), 0o600))
+		out, err := exec.Command("promtool", "check", "config", path.Join(folder, "prometheus.yml")).CombinedOutput()
+		assert.NoError(t, err, "%s", out)
+	}
 }
 
 // The examples in TOML are taken as they stand, but for the files they name.
@@ -254,17 +316,20 @@ func TestDeployPagesFilesAreTaken(t *testing.T) {
 	folder := t.TempDir()
 	for name, text := range map[string]string{
 		"connections.toml": examples[0][1], "default-private-key": secret, "emea-private-key": secret, "emea-ca.pem": readText(t, certificate),
+		"emea-kmip-ca.pem": readText(t, certificate), "emea-kmip-client.pem": readText(t, certificate), "emea-kmip-client.key": readText(t, key),
 		"temporal.toml": strings.NewReplacer("/etc/keyturn/temporal-ca.pem", certificate, "/etc/keyturn/client.pem", certificate,
 			"/etc/keyturn/client.key", key).Replace(examples[1][1]),
 	} {
 		require.NoError(t, os.WriteFile(path.Join(folder, name), []byte(text), 0o600))
 	}
-	read, err := readSettings(environment{
-		connectionsFileVariable: path.Join(folder, "connections.toml"),
-		configFileVariable:      path.Join(folder, "temporal.toml"), profileVariable: "prod",
+	read, err := readSettings(setting.Environment{
+		connectionsFileVariable:           path.Join(folder, "connections.toml"),
+		temporalclient.ConfigFileVariable: path.Join(folder, "temporal.toml"), temporalclient.ProfileVariable: "prod",
 	})
 	require.NoError(t, err)
 	require.Len(t, read.connections, 2)
+	assert.Nil(t, read.connections[0].kmip)
+	assert.NotNil(t, read.connections[1].kmip)
 	assert.Equal(t, "rotations", read.temporal.Namespace)
 	// A key that is misspelt there is passed over.
 	tls := read.temporal.ConnectionOptions.TLS

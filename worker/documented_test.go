@@ -18,9 +18,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"keyturn/internal/ledger"
 	"keyturn/testsuite/simulator"
-	"keyturn/testsuite/stage"
-	"keyturn/testsuite/temporalserver"
+	"keyturn/testsuite/support/fixture"
+	"keyturn/testsuite/support/temporalserver"
+	"keyturn/workflows"
 )
 
 // What is shipped for those who watch the worker.
@@ -55,7 +57,7 @@ func readDocumentation(t *testing.T) map[string]documented {
 	require.NoError(t, err)
 	rows := map[string]documented{}
 	for _, match := range metricRow.FindAllStringSubmatch(string(text), -1) {
-		require.NotContains(t, rows, match[1], "it stands there twice")
+		require.NotContains(t, rows, match[1], "duplicate row")
 		row := documented{kind: match[2], meaning: match[4], labels: []string{}}
 		for _, name := range inBackticks.FindAllStringSubmatch(match[3], -1) {
 			row.labels = append(row.labels, name[1])
@@ -303,6 +305,7 @@ func TestDashboardFitsTogether(t *testing.T) {
 }
 
 func TestPromtoolTakesRulesAndDashboard(t *testing.T) {
+	t.Parallel()
 	if !*promtool {
 		t.Skip("-promtool is not given")
 	}
@@ -328,14 +331,19 @@ func TestPromtoolTakesRulesAndDashboard(t *testing.T) {
 // Names, units, types and texts of keyturn's own metrics keep to Prometheus'
 // conventions; the SDK's have no texts.
 func TestPromtoolTakesMetrics(t *testing.T) {
+	t.Parallel()
 	if !*promtool {
 		t.Skip("-promtool is not given")
 	}
-	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	s := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{})
 	cluster := s.OM.AddReplicaSet(s.Project, "audit")
-	w := startMonitored(t, monitoredEnvironment(s), oftenLooking)
+	env := monitoredEnvironment(s)
+	env[ledger.URLVariable] = "sqlite://" + filepath.Join(t.TempDir(), "ledger.db")
+	w := startMonitored(t, env, oftenLooking)
 	s.RequireRotated(s.Start(s.Input(cluster.ID)), 1)
-	awaitScrape(t, w.address, "the open rotations are known", tellsQuiet)
+	addSchedule(s, "failed", s.TaskQueue, workflows.RotateClusterType, pausedByFailure)
+	awaitScrape(t, w.address, "the open rotations are known", showsQuiet)
+	awaitScrape(t, w.address, "the schedule that is paused is known", func(f families) bool { return f["keyturn_schedule_paused"] != nil })
 	_, page := get(w.address, metricsPath)
 	own := regexp.MustCompile(`(?m)^(# (HELP|TYPE) )?keyturn_.*\n`).FindAllString(page, -1)
 	for name := range readDocumentation(t) {
@@ -348,4 +356,47 @@ func TestPromtoolTakesMetrics(t *testing.T) {
 	out, err := check.CombinedOutput()
 	assert.NoError(t, err, "promtool check metrics: %s", out)
 	assert.Empty(t, string(out))
+}
+
+var (
+	link        = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	codeBlock   = regexp.MustCompile("(?s)\n *```.*?\n *```")
+	notInAnchor = regexp.MustCompile(`[^\w -]`)
+)
+
+// Relative links in the documentation lead to an existing file and heading.
+func TestDocumentationLinks(t *testing.T) {
+	pages, err := filepath.Glob("../*.md")
+	require.NoError(t, err)
+	more, err := filepath.Glob("../docs/*.md")
+	require.NoError(t, err)
+	pages = append(pages, more...)
+	require.NotEmpty(t, pages)
+	for _, page := range pages {
+		for _, match := range link.FindAllStringSubmatch(readText(t, page), -1) {
+			target, heading, _ := strings.Cut(match[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			file := page
+			if target != "" {
+				file = filepath.Join(filepath.Dir(page), target)
+			}
+			if _, err := os.Stat(file); !assert.NoError(t, err, "%s: link to %s", page, match[1]) || heading == "" {
+				continue
+			}
+			assert.Contains(t, anchorsOf(t, file), heading, "%s: link to %s", page, match[1])
+		}
+	}
+}
+
+// anchorsOf returns the anchors of a page's headings.
+func anchorsOf(t *testing.T, page string) []string {
+	t.Helper()
+	var anchors []string
+	for _, match := range headline.FindAllStringSubmatch(codeBlock.ReplaceAllString(readText(t, page), ""), -1) {
+		plain := notInAnchor.ReplaceAllString(strings.ToLower(match[1]), "")
+		anchors = append(anchors, strings.ReplaceAll(plain, " ", "-"))
+	}
+	return anchors
 }

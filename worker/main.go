@@ -1,5 +1,5 @@
-// Command worker runs keyturn's workflows and activities: it is the process that
-// talks to Ops Manager. `worker --help` describes its settings, all of which are
+// Command keyturn-worker runs keyturn's workflows and activities: it is the process
+// that calls Ops Manager. `keyturn-worker --help` describes its settings, which are
 // environment variables.
 package main
 
@@ -14,25 +14,29 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keyturn/internal/setting"
+	"keyturn/internal/usage"
 	"keyturn/internal/version"
 )
 
-// exit codes
+const programName = "keyturn-worker"
+
+// Exit codes.
 const (
-	exitFailed   = 1 // also a wrong setting
-	exitWrongUse = 2 // a wrong flag or argument
+	exitFailed = 1 // also a wrong setting
+	exitUsage  = 2 // a wrong flag or argument
 )
 
 func main() {
-	os.Exit(execute(os.Args[1:], newEnvironment(os.Environ()), os.Stdout, os.Stderr))
+	os.Exit(execute(os.Args[1:], setting.NewEnvironment(os.Environ()), os.Stdout, os.Stderr))
 }
 
 // execute runs the command line and returns the exit code.
-func execute(arguments []string, env environment, stdout, stderr io.Writer) int {
-	code := exitWrongUse
+func execute(arguments []string, env setting.Environment, stdout, stderr io.Writer) int {
+	code := exitUsage
 	command := &cobra.Command{
-		Use:           "worker",
-		Short:         "Runs keyturn's workflows and activities",
+		Use:           programName,
+		Short:         "Run keyturn's workflows and activities",
 		Long:          help,
 		Args:          cobra.NoArgs,
 		Version:       version.String(),
@@ -48,24 +52,27 @@ func execute(arguments []string, env environment, stdout, stderr io.Writer) int 
 	command.CompletionOptions.DisableDefaultCmd = true
 	command.AddCommand(&cobra.Command{
 		Use:   "health",
-		Short: "Asks the worker on this machine, at KEYTURN_LISTEN, whether it is ready",
+		Short: "Check whether the local worker is ready",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			code = exitFailed
-			return askReadiness(command.Context(), env)
+			return checkHealth(command.Context(), env)
 		},
 	})
 	command.SetArgs(arguments)
 	command.SetOut(stdout)
 	command.SetErr(stderr)
-	if err := command.ExecuteContext(context.Background()); err != nil {
-		fmt.Fprintln(stderr, "worker:", oneLine(err.Error()))
+	if ran, err := command.ExecuteContextC(context.Background()); err != nil {
+		if code == exitUsage {
+			err = usage.Explain(ran, err)
+		}
+		fmt.Fprintln(stderr, programName+":", oneLine(err.Error()))
 		return code
 	}
 	return 0
 }
 
-// untilSignal returns a context that the first SIGTERM or SIGINT ends, which
+// untilSignal returns a context that the first SIGTERM or SIGINT cancels, which
 // drains the worker. A second one ends the process at once.
 func untilSignal(stderr io.Writer) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -75,7 +82,7 @@ func untilSignal(stderr io.Writer) (context.Context, context.CancelFunc) {
 		<-signals
 		cancel()
 		<-signals
-		fmt.Fprintln(stderr, "worker: second signal: ending at once; the activities under way will be retried by another worker")
+		fmt.Fprintln(stderr, programName+": second signal: stopping at once; another worker will retry the activities in progress")
 		os.Exit(exitFailed)
 	}()
 	return ctx, cancel
@@ -85,65 +92,111 @@ func oneLine(text string) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-const help = `Runs keyturn's workflows and activities until SIGTERM or SIGINT.
+const help = `Run keyturn's workflows and activities until SIGTERM or SIGINT.
 
-The settings are environment variables; an empty one is as good as none. A wrong
-setting ends the worker at its start with one line that names it.
+All settings are environment variables; an empty value counts as unset. If a
+setting is wrong, the worker exits at its start with one line that names the
+setting.
 
 Ops Manager, as the connection "default":
-  OPS_MANAGER_URL                  base address, with a path prefix if there is one
-  OPS_MANAGER_PUBLIC_KEY           the programmatic key's public part
-  OPS_MANAGER_PRIVATE_KEY          its private part, or
-  OPS_MANAGER_PRIVATE_KEY_FILE     a file that holds it
+  OPS_MANAGER_URL                  base URL, with a path prefix if there is one
+  OPS_MANAGER_PUBLIC_KEY           public part of the programmatic API key
+  OPS_MANAGER_PRIVATE_KEY          private part of the API key, or
+  OPS_MANAGER_PRIVATE_KEY_FILE     a file that contains it
   OPS_MANAGER_CA_FILE              certificates (PEM) of a private authority
-  OPS_MANAGER_ALLOW_HTTP           true = plain http to other than loopback addresses
-  OPS_MANAGER_REQUESTS_PER_SECOND  this worker's share; 0 or none = no limit
-  OPS_MANAGER_MAX_IN_FLIGHT        requests at a time; 0 or none = no limit
+  OPS_MANAGER_CLIENT_CERT_FILE, OPS_MANAGER_CLIENT_KEY_FILE
+                                   client certificate and its key (PEM), for an
+                                   Ops Manager that requires one
+  OPS_MANAGER_ALLOW_HTTP           true = allow plain http to any address
+                                   (default: loopback only)
+  OPS_MANAGER_REQUESTS_PER_SECOND  limit of this worker (default 0 = no limit)
+  OPS_MANAGER_MAX_IN_FLIGHT        requests in parallel (default 0 = no limit)
 
-Further Ops Managers:
-  KEYTURN_CONNECTIONS_FILE         a TOML file with a table [connections.<name>] for
-                                   each, and the settings above as url, public_key,
-                                   private_key, private_key_file, ca_file, allow_http,
-                                   requests_per_second, max_in_flight. Relative file
-                                   names begin at the TOML file's directory.
+The KMIP server that holds the keys of the connection "default", for evidence
+about each new key that is independent of Ops Manager (optional):
+  KMIP_ADDRESS                     host:port; without it, no KMIP server is
+                                   asked
+  KMIP_SERVER_NAME                 name in the server's certificate (default:
+                                   the host of KMIP_ADDRESS)
+  KMIP_CA_FILE                     certificates (PEM) of the only authorities to
+                                   trust (default: the system's)
+  KMIP_CLIENT_CERT_FILE, KMIP_CLIENT_KEY_FILE
+                                   client certificate and its key (PEM)
+
+Several Ops Managers:
+  KEYTURN_CONNECTIONS_FILE         a TOML file with a table [connections.<name>]
+                                   for each, and the settings above as url,
+                                   public_key, private_key, private_key_file,
+                                   ca_file, client_cert_file, client_key_file,
+                                   allow_http, requests_per_second,
+                                   max_in_flight. A table
+                                   [connections.<name>.kmip] has address,
+                                   server_name, ca_file, client_cert_file,
+                                   client_key_file. Relative file names are
+                                   relative to the TOML file's directory.
+
+The ledger, in which every rotation that ends is recorded:
+  KEYTURN_LEDGER                   sqlite:///absolute/path, or
+                                   postgres://user@host/database for several
+                                   workers (default: none; records are gone when
+                                   Temporal's retention ends)
+  KEYTURN_LEDGER_PASSWORD_FILE     file with PostgreSQL's password (default:
+                                   PGPASSWORD, PGPASSFILE or ~/.pgpass)
+  KEYTURN_LEDGER_SIGNING_KEY_FILE  Ed25519 private key (PEM) that signs the
+                                   entries (default: not signed)
 
 The worker:
-  KEYTURN_TASK_QUEUE               the task queue (key-rotation)
+  KEYTURN_TASK_QUEUE               task queue (default key-rotation)
   KEYTURN_TASK_QUEUE_ACTIVITIES_PER_SECOND
-                                   how many activities a second all workers of the queue
-                                   get together, kept to by Temporal; 0 or none = no limit.
-                                   Give all workers the same: the last one counts
-  KEYTURN_DEPLOYMENT               turns worker versioning on: the deployment's name. A
-                                   rotation then ends on the version that it began with,
-                                   and a new one begins on the deployment's current version
-                                   (temporal worker deployment set-current-version)
-  KEYTURN_BUILD_ID                 this version's name in it (the program's own version)
-  KEYTURN_LISTEN                   host:port or :port of /metrics, /healthz and /readyz
-                                   (nowhere)
-  KEYTURN_LOG_FORMAT               text or json (text)
-  KEYTURN_LOG_LEVEL                debug, info, warn or error (info)
+                                   activities per second for all workers of the
+                                   task queue together, enforced by Temporal
+                                   (default 0 = no limit). Set the same value
+                                   for all workers: the last one applies
+  KEYTURN_DEPLOYMENT               name of the worker deployment; turns worker
+                                   versioning on. A rotation then ends on the
+                                   version that it began with, and new rotations
+                                   start on the deployment's current version
+                                   (temporal worker deployment
+                                   set-current-version)
+  KEYTURN_BUILD_ID                 build ID of this version (default: the
+                                   version of this binary)
+  KEYTURN_LISTEN                   host:port or :port of /metrics, /healthz and
+                                   /readyz (default: none)
+  KEYTURN_LOG_FORMAT               text or json (default text)
+  KEYTURN_LOG_LEVEL                debug, info, warn or error (default info)
 
-Temporal, by its usual environment configuration:
-  TEMPORAL_ADDRESS                 host:port (localhost:7233)
-  TEMPORAL_NAMESPACE               (default)
-  TEMPORAL_API_KEY                 turns TLS on
-  TEMPORAL_TLS                     true, false
+Temporal, by its official environment configuration:
+  TEMPORAL_ADDRESS                 host:port (default localhost:7233)
+  TEMPORAL_NAMESPACE               namespace (default "default")
+  TEMPORAL_API_KEY                 API key; turns TLS on
+  TEMPORAL_TLS                     true or false
   TEMPORAL_TLS_CLIENT_CERT_PATH, TEMPORAL_TLS_CLIENT_KEY_PATH,
-  TEMPORAL_TLS_SERVER_CA_CERT_PATH, or the same ending in _DATA with the PEM itself
-  TEMPORAL_TLS_SERVER_NAME, TEMPORAL_TLS_DISABLE_HOST_VERIFICATION
-  TEMPORAL_CONFIG_FILE             temporal.toml (in the user's configuration directory)
-  TEMPORAL_PROFILE                 a profile of that file (default)
+  TEMPORAL_TLS_SERVER_CA_CERT_PATH PEM files; or _DATA instead of _PATH for the
+                                   PEM text
+  TEMPORAL_TLS_SERVER_NAME         name in the server's certificate
+  TEMPORAL_TLS_DISABLE_HOST_VERIFICATION
+                                   true = accept any certificate
+  TEMPORAL_CONFIG_FILE             configuration file (default: temporal.toml in
+                                   the user's configuration directory)
+  TEMPORAL_PROFILE                 profile in that file (default "default")
+A remote codec is refused: the worker has no codec.
 
-/metrics is in Prometheus' text format, /healthz tells that the process is alive,
-/readyz that it polls Temporal and that each Ops Manager has answered lately, or
-else (503) what is wrong, in JSON. The sub-command health asks /readyz on this
-machine: exit code 0 = ready, else 1 and the reason in one line.
+Files that settings name are read again when they change, within a minute. A file
+that cannot be used changes nothing, and is a warning in the log and in /readyz.
 
-A Temporal that can't be reached is no wrong setting: the worker says so and tries
-again, at growing intervals up to 10 seconds, for as long as it takes. A namespace
-that isn't there, refused credentials and a refused client certificate do end it.
+/metrics is in the Prometheus text format. /healthz reports that the process is
+alive. /readyz reports that the worker polls Temporal and that each Ops Manager
+and the ledger have answered recently; otherwise its status is 503, with the
+problems in JSON. /ledger/heads has the heads of the ledger's chains in JSON. A
+KMIP server that cannot be asked is a warning there, and does not make the
+worker unready. The command "health" requests /readyz of the local worker: exit
+code 0 = ready, 1 = not ready, with the reason in one line.
 
-SIGTERM drains the worker: it takes no new work and lets activities under way finish
-for up to 60 seconds (give it more than that before it is killed). A second SIGTERM
-or SIGINT ends it at once. Exit code: 0 = stopped as asked, 1 = failed or wrong
-setting, 2 = wrong flag.`
+If Temporal cannot be reached, the worker logs a warning and retries without
+end, at intervals of up to 10 seconds. It exits if the namespace does not exist,
+or if Temporal refuses the credentials or the client certificate.
+
+SIGTERM drains the worker: it accepts no new work and lets activities in
+progress finish for up to 60 seconds (allow more than that before killing it). A
+second SIGTERM or SIGINT ends it at once. Exit codes: 0 = stopped as requested,
+1 = failed or wrong setting, 2 = usage error.`

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,9 +23,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"keyturn/internal/ledger"
+	"keyturn/internal/setting"
 	"keyturn/testsuite/simulator"
-	"keyturn/testsuite/stage"
-	"keyturn/testsuite/temporalserver"
+	"keyturn/testsuite/support/fixture"
+	"keyturn/testsuite/support/temporalserver"
+	"keyturn/testsuite/support/waiting"
 	"keyturn/workflows"
 )
 
@@ -38,9 +42,9 @@ func freeAddress(t *testing.T) string {
 }
 
 // monitoredEnvironment is a worker's on a stage, which listens.
-func monitoredEnvironment(s stage.Stage) environment {
-	env := processEnvironment(s.T, s.Server, s.TaskQueue)
-	maps.Copy(env, environment{
+func monitoredEnvironment(s fixture.Server) setting.Environment {
+	env := processEnvironment(s.T, s.TemporalServer, s.TaskQueue)
+	maps.Copy(env, setting.Environment{
 		"OPS_MANAGER_URL": s.OM.URL, "OPS_MANAGER_PUBLIC_KEY": simulator.DefaultPublicKey,
 		"OPS_MANAGER_PRIVATE_KEY": simulator.DefaultPrivateKey, listenVariable: freeAddress(s.T),
 	})
@@ -57,18 +61,20 @@ type monitoredWorker struct {
 // oftenLooking is a monitor that sees soon what has changed, and believes what it
 // has seen for long: on a busy machine, too, a worker that is ready stays so.
 var oftenLooking = monitorTimes{
-	ask: 50 * time.Millisecond, askAgain: 50 * time.Millisecond, fresh: 10 * patience,
-	polling: 200 * time.Millisecond, census: 200 * time.Millisecond, patience: patience,
+	check: 50 * time.Millisecond, retry: 50 * time.Millisecond, maxAge: time.Hour,
+	pollers: 200 * time.Millisecond, openRotations: 200 * time.Millisecond, timeout: waiting.Limit,
+	reload: 50 * time.Millisecond, reconcile: 200 * time.Millisecond, now: time.Now,
 }
 
 // impatient is a monitor that soon gives up those who are silent. On a busy
-// machine that may be anybody: a test waits for what it expects to be told.
+// machine that may be anybody: a test waits for what it expects to be reported.
 var impatient = monitorTimes{
-	ask: 50 * time.Millisecond, askAgain: 50 * time.Millisecond, fresh: time.Second,
-	polling: 200 * time.Millisecond, census: 200 * time.Millisecond, patience: time.Second,
+	check: 50 * time.Millisecond, retry: 50 * time.Millisecond, maxAge: time.Second,
+	pollers: 200 * time.Millisecond, openRotations: 200 * time.Millisecond, timeout: time.Second,
+	reload: 50 * time.Millisecond, reconcile: 200 * time.Millisecond, now: time.Now,
 }
 
-func startMonitored(t *testing.T, env environment, times monitorTimes) *monitoredWorker {
+func startMonitored(t *testing.T, env setting.Environment, times monitorTimes) *monitoredWorker {
 	t.Helper()
 	configured, err := readSettings(env)
 	require.NoError(t, err)
@@ -106,24 +112,24 @@ func get(address, path string) (status int, body string) {
 // awaitReadiness waits for what /readyz says.
 func awaitReadiness(t *testing.T, address string, holds func(readiness) bool) readiness {
 	t.Helper()
-	var told readiness
+	var reported readiness
 	var body string
-	require.Eventually(t, func() bool {
+	waiting.Until(t, func() bool {
 		status := 0
 		status, body = get(address, readyPath)
-		told = readiness{}
-		if json.Unmarshal([]byte(body), &told) != nil {
+		reported = readiness{}
+		if json.Unmarshal([]byte(body), &reported) != nil {
 			return false
 		}
-		assert.Equal(t, told.Ready, status == http.StatusOK, "%d %s", status, body)
-		return holds(told)
-	}, patience, 20*time.Millisecond, "readiness")
-	return told
+		assert.Equal(t, reported.Ready, status == http.StatusOK, "%d %s", status, body)
+		return holds(reported)
+	}, "readiness")
+	return reported
 }
 
 func isReady(r readiness) bool { return r.Ready }
 
-// hasProblem tells a worker that is not ready for this reason, and no other.
+// hasProblem shows a worker that is not ready for this reason, and no other.
 func hasProblem(check, problem string) func(readiness) bool {
 	return func(r readiness) bool {
 		for name, c := range r.Checks {
@@ -151,20 +157,20 @@ func scrape(t *testing.T, address string) families {
 // awaitScrape waits for metrics.
 func awaitScrape(t *testing.T, address, what string, holds func(families) bool) (scraped families) {
 	t.Helper()
-	require.Eventually(t, func() bool {
+	waiting.Until(t, func() bool {
 		scraped = scrape(t, address)
 		return holds(scraped)
-	}, patience, 50*time.Millisecond, "%s", what)
+	}, "%s", what)
 	return scraped
 }
 
-// tellsHeld: one rotation is held, as Temporal has it.
-func tellsHeld(f families) bool {
+// showsHeld: one rotation is held, as Temporal has it.
+func showsHeld(f families) bool {
 	return f.sum("keyturn_rotations_open", map[string]string{"phase": "held"}) == 1
 }
 
-// tellsQuiet: no rotation is open, which is told, and no request is under way.
-func tellsQuiet(f families) bool {
+// showsQuiet: no rotation is open, which is reported, and no request is under way.
+func showsQuiet(f families) bool {
 	return f["keyturn_rotations_open"] != nil && f.sum("keyturn_rotations_open", nil) == 0 &&
 		f["keyturn_opsmanager_requests_in_flight"] != nil && f.sum("keyturn_opsmanager_requests_in_flight", nil) == 0
 }
@@ -191,14 +197,18 @@ func (f families) sum(name string, labels map[string]string) (sum float64) {
 // Several rotations, some of them in trouble, over two workers, the first of
 // which ends while one is held: what was counted is what has happened.
 func TestMetricsAgreeWithTheLedger(t *testing.T) {
+	t.Parallel()
 	began := time.Now()
-	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	s := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{})
 	orders := s.OM.AddShardedCluster(s.Project, "orders", 3)
 	audit := s.OM.AddReplicaSet(s.Project, "audit")
 	s.OM.Inject(simulator.PutCut(orders.ShardIDs[0], simulator.ApplyBefore))
 	s.OM.Inject(simulator.RateLimited(http.MethodPut, orders.ShardIDs[1], "1"))
 	s.OM.Inject(simulator.AccessListRefusal(http.MethodPut, orders.ShardIDs[2]))
-	first := startMonitored(t, monitoredEnvironment(s), oftenLooking)
+	env := monitoredEnvironment(s)
+	env[ledger.URLVariable] = "sqlite://" + filepath.Join(t.TempDir(), "ledger.db")
+	addSchedule(s, "failed", s.TaskQueue, workflows.RotateClusterType, pausedByFailure)
+	first := startMonitored(t, env, oftenLooking)
 	awaitReadiness(t, first.address, isReady)
 
 	s.RequireRotated(s.Start(s.Input(audit.ID)), 1)
@@ -207,26 +217,28 @@ func TestMetricsAgreeWithTheLedger(t *testing.T) {
 	_, err := s.Result(s.Start(plan))
 	require.NoError(t, err)
 	_, err = s.Result(s.StartAs("refused", map[string]any{"projectId": "x"}))
-	stage.RequireFailure(t, err, "InvalidInput")
+	fixture.RequireFailure(t, err, "InvalidInput")
 	held := s.Input(orders.ID)
 	held.OnFailure = workflows.OnFailureHold
 	run := s.Start(held)
 	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseHeld })
-	before := awaitScrape(t, first.address, "the held rotation must show", tellsHeld)
+	before := awaitScrape(t, first.address, "the held rotation and the paused schedule must show", func(f families) bool {
+		return showsHeld(f) && f["keyturn_schedule_paused"] != nil
+	})
 	assert.Positive(t, before.sum("keyturn_rotations_idle_seconds", map[string]string{"phase": "held"}))
 	assert.Less(t, before.sum("keyturn_rotations_idle_seconds", nil), time.Since(began).Seconds())
 	first.stop()
 
 	second := startMonitored(t, monitoredEnvironment(s), oftenLooking)
 	awaitReadiness(t, second.address, isReady)
-	replayed := awaitScrape(t, second.address, "the held rotation must show at another worker, too", tellsHeld)
+	replayed := awaitScrape(t, second.address, "the held rotation must show at another worker, too", showsHeld)
 	assert.Zero(t, replayed.sum("keyturn_targets_ended_total", nil), "a replay counts nothing")
 	_, err = s.Update(run.GetID(), workflows.SkipUpdate, workflows.SkipRequest{By: "lee", Targets: []string{"orders-2"}})
 	require.NoError(t, err)
 	result, err := s.Result(run)
 	require.NoError(t, err)
 	require.Equal(t, workflows.OutcomeRotatedWithSkips, result.Outcome)
-	after := awaitScrape(t, second.address, "no rotation is open any more, and no request under way", tellsQuiet)
+	after := awaitScrape(t, second.address, "no rotation is open any more, and no request under way", showsQuiet)
 	both := func(name string, labels map[string]string) float64 {
 		require.NotEqual(t, dto.MetricType_GAUGE, after[name].GetType(), "%s: gauges of two moments are not to be added", name)
 		return before.sum(name, labels) + after.sum(name, labels)
@@ -266,7 +278,7 @@ func TestMetricsAgreeWithTheLedger(t *testing.T) {
 
 // requireRequestsOfLedger compares the requests that cost something: the checks
 // of access go on between the last scrape and the end.
-func requireRequestsOfLedger(t *testing.T, s stage.Stage, scraped ...families) {
+func requireRequestsOfLedger(t *testing.T, s fixture.Server, scraped ...families) {
 	t.Helper()
 	type kind struct{ method, code string }
 	want, got := map[kind]float64{}, map[kind]float64{}
@@ -310,19 +322,20 @@ func requireRequestsOfLedger(t *testing.T, s stage.Stage, scraped ...families) {
 }
 
 func TestReadinessFollowsOpsManager(t *testing.T) {
-	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	t.Parallel()
+	s := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{})
 	w := startMonitored(t, monitoredEnvironment(s), impatient)
-	told := awaitReadiness(t, w.address, isReady)
-	assert.Equal(t, statePolling, told.State)
-	assert.NotNil(t, told.Checks["opsManager.default"].LastRead)
-	assert.Equal(t, []string{"opsManager.default", "temporal"}, slices.Sorted(maps.Keys(told.Checks)))
+	reported := awaitReadiness(t, w.address, isReady)
+	assert.Equal(t, statePolling, reported.State)
+	assert.NotNil(t, reported.Checks["opsManager.default"].LastRead)
+	assert.Equal(t, []string{"opsManager.default", "temporal"}, slices.Sorted(maps.Keys(reported.Checks)))
 	ready := func(value float64) func(families) bool {
 		return func(f families) bool { return f["keyturn_ready"] != nil && f.sum("keyturn_ready", nil) == value }
 	}
 	awaitScrape(t, w.address, "keyturn_ready 1", ready(1))
 
 	s.OM.Stop()
-	awaitReadiness(t, w.address, hasProblem("opsManager.default", "no answer"))
+	awaitReadiness(t, w.address, hasProblem("opsManager.default", "no response"))
 	awaitScrape(t, w.address, "keyturn_ready 0", ready(0))
 	s.OM.Restart()
 	awaitReadiness(t, w.address, isReady)
@@ -335,13 +348,14 @@ func TestReadinessFollowsOpsManager(t *testing.T) {
 }
 
 func TestReadinessFollowsTemporal(t *testing.T) {
+	t.Parallel()
 	server := temporalserver.StartForTest(t, temporalserver.Options{})
-	s := stage.On(t, server, simulator.Options{})
+	s := fixture.NewServerOn(t, server, simulator.Options{})
 	server.Stop()
 	w := startMonitored(t, monitoredEnvironment(s), impatient)
-	told := awaitReadiness(t, w.address, func(r readiness) bool { return r.Checks["opsManager.default"].OK })
-	assert.Equal(t, stateStarting, told.State)
-	assert.Contains(t, told.Checks["temporal"].Problem, "not reached")
+	reported := awaitReadiness(t, w.address, func(r readiness) bool { return r.Checks["opsManager.default"].OK })
+	assert.Equal(t, stateStarting, reported.State)
+	assert.Contains(t, reported.Checks["temporal"].Problem, "not connected")
 	status, _ := get(w.address, healthPath)
 	assert.Equal(t, http.StatusOK, status, "the process is alive all the same")
 
@@ -355,7 +369,8 @@ func TestReadinessFollowsTemporal(t *testing.T) {
 
 // Nobody gets Ops Manager to be asked by asking the worker.
 func TestProbesReachNobodyElse(t *testing.T) {
-	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	t.Parallel()
+	s := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{})
 	env := monitoredEnvironment(s)
 	worker := startWorker(t, env) // looks as often as usual
 	worker.waitFor(t, "polling")
@@ -368,7 +383,7 @@ func TestProbesReachNobodyElse(t *testing.T) {
 		status, _ = get(env[listenVariable], metricsPath)
 		require.Equal(t, http.StatusOK, status)
 	}
-	assert.LessOrEqual(t, authenticated(s.OM)-before, 1+int(time.Since(began)/usualTimes.ask), "one each half minute, whoever asks")
+	assert.LessOrEqual(t, authenticated(s.OM)-before, 1+int(time.Since(began)/defaultTimes.check), "one each half minute, whoever asks")
 }
 
 // authenticated is how many requests had the right credentials.
@@ -377,6 +392,7 @@ func authenticated(om *simulator.Server) int {
 }
 
 func TestDrainingWorkerIsAliveAndNotReady(t *testing.T) {
+	t.Parallel()
 	server := temporalserver.Shared(t)
 	opsManager := newSlowOpsManager(t)
 	env := opsManager.environment(processEnvironment(t, server, "drains-monitored"))
@@ -384,9 +400,9 @@ func TestDrainingWorkerIsAliveAndNotReady(t *testing.T) {
 	worker := startWorker(t, env)
 	worker.waitFor(t, "polling")
 	startRotation(t, server.NewClient(t), "drains-monitored", "5196e5b0e4b0fca9cc88334c")
-	require.Eventually(t, func() bool {
+	waiting.Until(t, func() bool {
 		return scrape(t, env[listenVariable]).sum("keyturn_opsmanager_requests_in_flight", nil) == 2
-	}, patience, 20*time.Millisecond, "the check of access, and the activity's request")
+	}, "the check of access, and the activity's request")
 
 	worker.signal(t, syscall.SIGTERM)
 	awaitReadiness(t, env[listenVariable], func(r readiness) bool { return r.State == stateDraining && !r.Ready })
@@ -401,9 +417,9 @@ func TestDrainingWorkerIsAliveAndNotReady(t *testing.T) {
 func first(status int, _ string) int { return status }
 
 func TestHealthAsksTheWorkerOfThisMachine(t *testing.T) {
-	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	s := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{})
 	env := monitoredEnvironment(s)
-	health := func(env environment) (code int, stderr string) {
+	health := func(env setting.Environment) (code int, stderr string) {
 		var out, complaint bytes.Buffer
 		code = execute([]string{"health"}, env, &out, &complaint)
 		assert.Empty(t, out.String())
@@ -411,7 +427,7 @@ func TestHealthAsksTheWorkerOfThisMachine(t *testing.T) {
 	}
 	code, line := health(env)
 	assert.Equal(t, exitFailed, code)
-	assert.Equal(t, "worker: the worker does not answer: connection refused\n", line)
+	assert.Equal(t, "keyturn-worker: the worker does not answer: connection refused\n", line)
 
 	w := startMonitored(t, env, oftenLooking)
 	awaitReadiness(t, w.address, isReady)
@@ -427,12 +443,12 @@ func TestHealthAsksTheWorkerOfThisMachine(t *testing.T) {
 	awaitReadiness(t, w.address, hasProblem("opsManager.default", "401"))
 	code, line = health(env)
 	assert.Equal(t, exitFailed, code)
-	assert.Regexp(t, `^worker: not ready: polling; opsManager\.default: GET /api/public/v1\.0: 401 [^\n]*\n$`, line)
+	assert.Regexp(t, `^keyturn-worker: not ready: polling; opsManager\.default: OPS_MANAGER_PRIVATE_KEY: GET /api/public/v1\.0: 401 [^\n]*\n$`, line)
 
-	code, line = health(environment{})
+	code, line = health(setting.Environment{})
 	assert.Equal(t, exitFailed, code)
-	assert.Equal(t, "worker: KEYTURN_LISTEN: is missing: the worker answers no probes\n", line)
-	code, _ = health(environment{listenVariable: "nonsense"})
+	assert.Equal(t, "keyturn-worker: KEYTURN_LISTEN: is required: without it, the worker serves no probes\n", line)
+	code, _ = health(setting.Environment{listenVariable: "nonsense"})
 	assert.Equal(t, exitFailed, code)
 }
 
@@ -446,16 +462,17 @@ func TestPortInUseIsAWrongSetting(t *testing.T) {
 	var stderr bytes.Buffer
 	require.Equal(t, exitFailed, execute(nil, env, io.Discard, &stderr))
 	lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-	assert.Equal(t, "worker: KEYTURN_LISTEN: can't be listened at: address already in use", lines[len(lines)-1])
+	assert.Equal(t, "keyturn-worker: KEYTURN_LISTEN: cannot listen on this address: address already in use", lines[len(lines)-1])
 }
 
 func TestLogNamesTheRotationInEveryLine(t *testing.T) {
-	s := stage.On(t, temporalserver.Shared(t), simulator.Options{})
+	t.Parallel()
+	s := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{})
 	cluster := s.OM.AddReplicaSet(s.Project, "audit")
 	s.OM.Inject(simulator.RateLimited(http.MethodPut, cluster.ID, "1"))
 	s.OM.Inject(simulator.PutServerError(cluster.ID, simulator.ApplyNo))
 	env := monitoredEnvironment(s)
-	maps.Copy(env, environment{logFormatVariable: "json", logLevelVariable: "debug"})
+	maps.Copy(env, setting.Environment{logFormatVariable: "json", logLevelVariable: "debug"})
 	w := startMonitored(t, env, oftenLooking)
 	s.RequireRotated(s.Start(s.Input(cluster.ID)), 1)
 	w.stop()
@@ -481,7 +498,27 @@ func TestLogNamesTheRotationInEveryLine(t *testing.T) {
 			}
 		}
 	}
-	for _, message := range []string{"PUT accepted", "trying again", "Activity error.", "target verified", "rotation ended", "ExecuteActivity"} {
+	for _, message := range []string{"PUT accepted", "retrying", "Activity error.", "target verified", "rotation ended", "ExecuteActivity"} {
 		assert.True(t, seen[message], "%q must be in the log, which has %v", message, slices.Sorted(maps.Keys(seen)))
 	}
+}
+
+// A rotation of deployments is one of the open rotations.
+func TestOpenRotationsOfDeploymentsAreCounted(t *testing.T) {
+	t.Parallel()
+	s := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{})
+	s.Deploy(simulator.DeploymentOptions{Clusters: []simulator.DeployedCluster{{Name: "audit"}}})
+	w := startMonitored(t, monitoredEnvironment(s), oftenLooking)
+	awaitReadiness(t, w.address, isReady)
+	input := s.DeploymentInput()
+	input.RequireApproval = true
+	run := s.StartDeployment(input)
+	awaitScrape(t, w.address, "the rotation that waits for approval must show", func(f families) bool {
+		return f.sum("keyturn_rotations_open", map[string]string{"phase": "awaitingApproval"}) == 1
+	})
+	_, err := s.UpdateDeployment(run.GetID(), workflows.RejectUpdate, workflows.OperatorRequest{By: "lee", Reason: "not tonight"})
+	require.NoError(t, err)
+	_, err = s.DeploymentResult(run)
+	fixture.RequireFailure(t, err, workflows.ErrorRejected)
+	awaitScrape(t, w.address, "no rotation is open any more", showsQuiet)
 }

@@ -10,18 +10,22 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
+	"keyturn/internal/setting"
+	"keyturn/internal/temporalclient"
 	"keyturn/internal/version"
-	"keyturn/testsuite/temporalserver"
+	"keyturn/testsuite/support/parallel"
+	"keyturn/testsuite/support/temporalserver"
+	"keyturn/testsuite/support/waiting"
 	"keyturn/workflows"
 )
 
@@ -29,79 +33,69 @@ import (
 // can send signals to a worker in a process of its own.
 const workerVariable = "KEYTURN_TEST_BE_THE_WORKER"
 
-// patience is how long a test waits for what takes a moment.
-const patience = 30 * time.Second
-
 func TestMain(m *testing.M) {
 	if os.Getenv(workerVariable) != "" {
 		main()
 	}
+	parallel.Tests(8)
 	temporalserver.Main(m)
 }
 
 func TestHelpDescribesEverySetting(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	if code := execute([]string{"--help"}, environment{}, &stdout, &stderr); code != 0 || stderr.Len() > 0 {
-		t.Errorf("exit code %d, %q; want 0 and no complaint", code, stderr.String())
-	}
+	assert.Zero(t, execute([]string{"--help"}, setting.Environment{}, &stdout, &stderr))
+	assert.Empty(t, stderr.String())
 	for _, key := range connectionKeys {
 		for _, name := range []string{key, opsManagerPrefix + strings.ToUpper(key)} {
-			if !regexp.MustCompile(`\b` + name + `\b`).MatchString(stdout.String()) {
-				t.Errorf("--help does not speak of %s", name)
-			}
+			assert.Regexp(t, `\b`+name+`\b`, stdout.String())
 		}
 	}
-	for _, name := range []string{connectionsFileVariable, taskQueueVariable, queueLimitVariable, listenVariable, logFormatVariable, logLevelVariable, deploymentVariable, buildIDVariable, addressVariable, namespaceVariable, apiKeyVariable, profileVariable, configFileVariable} {
-		if !strings.Contains(stdout.String(), name) {
-			t.Errorf("--help does not speak of %s", name)
+	for _, key := range kmipKeys {
+		for _, name := range []string{key, kmipPrefix + strings.ToUpper(key)} {
+			assert.Regexp(t, `\b`+name+`\b`, stdout.String())
 		}
+	}
+	for _, name := range []string{connectionsFileVariable, temporalclient.TaskQueueVariable, queueLimitVariable, listenVariable, logFormatVariable, logLevelVariable, deploymentVariable, buildIDVariable, temporalclient.AddressVariable, temporalclient.NamespaceVariable, temporalclient.APIKeyVariable, temporalclient.ProfileVariable, temporalclient.ConfigFileVariable} {
+		assert.Contains(t, stdout.String(), name)
 	}
 }
 
 func TestVersionIsPrinted(t *testing.T) {
 	var stdout bytes.Buffer
-	if code := execute([]string{"--version"}, environment{}, &stdout, io.Discard); code != 0 || !strings.Contains(stdout.String(), version.String()) {
-		t.Errorf("exit code %d, %q; want 0 and the version", code, stdout.String())
-	}
+	assert.Zero(t, execute([]string{"--version"}, setting.Environment{}, &stdout, io.Discard))
+	assert.Contains(t, stdout.String(), version.String())
 }
 
 func TestWrongUseIsRefused(t *testing.T) {
 	for _, arguments := range [][]string{{"--task-queue", "x"}, {"start"}} {
 		var stderr bytes.Buffer
-		if code := execute(arguments, workingEnvironment(), io.Discard, &stderr); code != exitWrongUse || strings.Count(stderr.String(), "\n") != 1 {
-			t.Errorf("%q: exit code %d, %q; want %d and one line", arguments, code, stderr.String(), exitWrongUse)
-		}
+		assert.Equal(t, exitUsage, execute(arguments, workingEnvironment(), io.Discard, &stderr), "%q", arguments)
+		assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), stderr.String())
 	}
 }
 
 func TestWorkerPollsAndEndsAtSIGTERM(t *testing.T) {
+	t.Parallel()
 	server := temporalserver.Shared(t)
 	worker := startWorker(t, processEnvironment(t, server, "polls-and-ends"))
 	worker.waitFor(t, "polling")
 	identities := pollersOf(t, server.NewClient(t), "polls-and-ends")
-	if len(identities) == 0 || !regexp.MustCompile(`^[^@]+@\d+$`).MatchString(identities[0]) {
-		t.Errorf("pollers %q, want one that is host@pid", identities)
-	}
+	require.NotEmpty(t, identities)
+	assert.Regexp(t, `^[^@]+@\d+$`, identities[0], "must be host@pid")
 	worker.signal(t, syscall.SIGTERM)
-	if code := worker.exitCode(t); code != 0 {
-		t.Errorf("exit code %d, want 0", code)
-	}
+	assert.Zero(t, worker.exitCode(t))
 	text := worker.stderr.String()
 	first, _, _ := strings.Cut(text, "\n")
 	for _, want := range []string{"version=", "taskQueue=polls-and-ends", "namespace=default", "address=" + server.Address, "default=ops.example.net:8443"} {
-		if !strings.Contains(first, want) {
-			t.Errorf("the first line %q lacks %q", first, want)
-		}
+		assert.Contains(t, first, want)
 	}
-	if strings.Contains(text, secret) {
-		t.Errorf("the log shows the private key:\n%s", text)
-	}
-	if !strings.Contains(text, "draining") || !strings.Contains(text, "msg=stopped") {
-		t.Errorf("the log does not tell of the end:\n%s", text)
-	}
+	assert.NotContains(t, text, secret)
+	assert.Contains(t, text, "draining")
+	assert.Contains(t, text, "msg=stopped")
 }
 
 func TestSIGTERMLetsAnActivityFinish(t *testing.T) {
+	t.Parallel()
 	server := temporalserver.Shared(t)
 	opsManager := newSlowOpsManager(t)
 	worker := startWorker(t, opsManager.environment(processEnvironment(t, server, "drains")))
@@ -112,15 +106,12 @@ func TestSIGTERMLetsAnActivityFinish(t *testing.T) {
 	worker.signal(t, syscall.SIGTERM)
 	worker.waitFor(t, "draining")
 	opsManager.answer()
-	if code := worker.exitCode(t); code != 0 {
-		t.Errorf("exit code %d, want 0; the log:\n%s", code, worker.stderr.String())
-	}
-	if !hasActivityEnd(t, temporal, rotation) {
-		t.Error("the activity's end did not reach Temporal: it was cut off")
-	}
+	assert.Zero(t, worker.exitCode(t), worker.stderr.String())
+	assert.True(t, hasActivityEnd(t, temporal, rotation), "the activity's end did not reach Temporal")
 }
 
 func TestSecondSignalEndsTheWorkerAtOnce(t *testing.T) {
+	t.Parallel()
 	server := temporalserver.Shared(t)
 	opsManager := newSlowOpsManager(t)
 	worker := startWorker(t, opsManager.environment(processEnvironment(t, server, "ends-at-once")))
@@ -130,15 +121,13 @@ func TestSecondSignalEndsTheWorkerAtOnce(t *testing.T) {
 	worker.signal(t, syscall.SIGTERM)
 	worker.waitFor(t, "draining")
 	worker.signal(t, syscall.SIGINT)
-	if code := worker.exitCode(t); code != exitFailed {
-		t.Errorf("exit code %d, want %d", code, exitFailed)
-	}
-	if text := worker.stderr.String(); !strings.Contains(text, "second signal") || strings.Contains(text, "msg=stopped") {
-		t.Errorf("the log does not tell of an end at once:\n%s", text)
-	}
+	assert.Equal(t, exitFailed, worker.exitCode(t))
+	assert.Contains(t, worker.stderr.String(), "second signal")
+	assert.NotContains(t, worker.stderr.String(), "msg=stopped")
 }
 
 func TestWorkerWaitsForTemporal(t *testing.T) {
+	t.Parallel()
 	server := temporalserver.StartForTest(t, temporalserver.Options{})
 	server.Stop()
 	env := processEnvironment(t, server, "waits")
@@ -149,17 +138,12 @@ func TestWorkerWaitsForTemporal(t *testing.T) {
 	go func() { ended <- run(ctx, env, &stderr) }()
 
 	waitForText(t, &stderr, "attempt=2")
-	if got := stderr.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, server.Address) {
-		t.Errorf("the log does not warn of the address:\n%s", got)
-	}
-	if err := server.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	assert.Contains(t, stderr.String(), "level=WARN")
+	assert.Contains(t, stderr.String(), server.Address)
+	require.NoError(t, server.Restart(t.Context()))
 	waitForText(t, &stderr, "polling")
 	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("got %v, want a quiet end", err)
-	}
+	assert.NoError(t, <-ended)
 }
 
 func TestSIGTERMEndsTheWaitForTemporal(t *testing.T) {
@@ -172,22 +156,21 @@ func TestSIGTERMEndsTheWaitForTemporal(t *testing.T) {
 	go func() { ended <- run(ctx, env, &stderr) }()
 	waitForText(t, &stderr, "attempt=1")
 	cancel()
-	if err := <-ended; err != nil || !strings.Contains(stderr.String(), "stopped before Temporal was reached") {
-		t.Errorf("got %v, want a quiet end; the log:\n%s", err, stderr.String())
-	}
+	assert.NoError(t, <-ended)
+	assert.Contains(t, stderr.String(), "stopped before connecting to Temporal")
 }
 
 func TestMissingNamespaceIsAWrongSetting(t *testing.T) {
+	t.Parallel()
 	env := processEnvironment(t, temporalserver.Shared(t), "anything")
 	env["TEMPORAL_NAMESPACE"] = "nowhere"
 	err := run(t.Context(), env, io.Discard)
-	var wrong *settingError
-	if !errors.As(err, &wrong) || wrong.setting != "TEMPORAL_NAMESPACE" {
-		t.Errorf("got %v, want one naming TEMPORAL_NAMESPACE", err)
-	}
+	var wrong *setting.Error
+	require.ErrorAs(t, err, &wrong)
+	assert.Equal(t, "TEMPORAL_NAMESPACE", wrong.Setting)
 }
 
-// The SDK gives up on an error that no retry mends after two minutes of them:
+// The SDK gives up on an error that no retry fixes after two minutes of them:
 // too long for a test with a real server.
 func TestWorkerThatCannotGoOnEndsWithAnError(t *testing.T) {
 	var stderr bytes.Buffer
@@ -196,20 +179,15 @@ func TestWorkerThatCannotGoOnEndsWithAnError(t *testing.T) {
 	fatal <- errors.New("the namespace is gone")
 	worker := &stubWorker{}
 	err := poll(t.Context(), worker, fatal, logger)
-	if err == nil || !strings.Contains(err.Error(), "the namespace is gone") || worker.stops != 1 {
-		t.Errorf("got %v and %d stops, want the reason and one stop", err, worker.stops)
-	}
-	if !strings.Contains(stderr.String(), "level=ERROR") {
-		t.Errorf("the error is not logged before the draining:\n%s", stderr.String())
-	}
+	assert.ErrorContains(t, err, "the namespace is gone")
+	assert.Equal(t, 1, worker.stops)
+	assert.Contains(t, stderr.String(), "level=ERROR", "the error must be logged before the worker drains")
 }
 
 func TestWorkerThatCannotStartEndsWithAnError(t *testing.T) {
 	worker := &stubWorker{startErr: errors.New("no pollers")}
 	err := poll(t.Context(), worker, nil, slog.New(slog.DiscardHandler))
-	if err == nil || !strings.Contains(err.Error(), "no pollers") {
-		t.Errorf("got %v, want the reason", err)
-	}
+	assert.ErrorContains(t, err, "no pollers")
 }
 
 type stubWorker struct {
@@ -229,19 +207,16 @@ func TestTwoConnectionsToOneHostAreWarnedOf(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var stderr bytes.Buffer
-	if err := run(ctx, env, &stderr); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(stderr.String(), "level=WARN") || !strings.Contains(stderr.String(), "connection=again other=default") {
-		t.Errorf("no warning:\n%s", stderr.String())
-	}
+	require.NoError(t, run(ctx, env, &stderr))
+	assert.Contains(t, stderr.String(), "level=WARN")
+	assert.Contains(t, stderr.String(), "connection=again other=default")
 }
 
 // processEnvironment is a worker's that polls a task queue of the server.
-func processEnvironment(t *testing.T, server *temporalserver.Server, taskQueue string) environment {
+func processEnvironment(t *testing.T, server *temporalserver.Server, taskQueue string) setting.Environment {
 	t.Helper()
-	isolateFromUser(t)
 	env := workingEnvironment()
+	env["TEMPORAL_CONFIG_FILE"] = os.DevNull // not the file of whoever runs the tests
 	env["TEMPORAL_ADDRESS"] = server.Address
 	env["TEMPORAL_NAMESPACE"] = server.Namespace
 	env["KEYTURN_TASK_QUEUE"] = taskQueue
@@ -255,30 +230,34 @@ type workerProcess struct {
 	ended   chan struct{}
 }
 
-func startWorker(t *testing.T, env environment) *workerProcess {
+func startWorker(t *testing.T, env setting.Environment) *workerProcess {
 	t.Helper()
-	worker := &workerProcess{command: exec.Command(os.Args[0]), ended: make(chan struct{})}
+	return startProgram(t, os.Args[0], env)
+}
+
+func startProgram(t *testing.T, program string, env setting.Environment) *workerProcess {
+	t.Helper()
+	worker := &workerProcess{command: exec.Command(program), ended: make(chan struct{})}
 	worker.command.Env = append(env.Environ(), workerVariable+"=true", "HOME="+t.TempDir())
 	worker.command.Stderr = &worker.stderr
-	if err := worker.command.Start(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, worker.command.Start())
 	go func() {
-		_ = worker.command.Wait() // exitCode tells how it ended
+		_ = worker.command.Wait() // exitCode shows how it ended
 		close(worker.ended)
 	}()
 	t.Cleanup(func() {
 		_ = worker.command.Process.Kill() // most have ended
 		<-worker.ended
+		if t.Failed() {
+			t.Logf("the worker's log:\n%s", worker.stderr.String())
+		}
 	})
 	return worker
 }
 
 func (w *workerProcess) signal(t *testing.T, signal os.Signal) {
 	t.Helper()
-	if err := w.command.Process.Signal(signal); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, w.command.Process.Signal(signal))
 }
 
 func (w *workerProcess) waitFor(t *testing.T, text string) {
@@ -288,15 +267,11 @@ func (w *workerProcess) waitFor(t *testing.T, text string) {
 
 func (w *workerProcess) exitCode(t *testing.T) int {
 	t.Helper()
-	select {
-	case <-w.ended:
-	case <-time.After(patience):
-		t.Fatalf("the worker has not ended; its log:\n%s", w.stderr.String())
-	}
+	waiting.For(t, w.ended, "the worker has not ended")
 	return w.command.ProcessState.ExitCode()
 }
 
-// slowOpsManager holds back every answer until it is told to give them; what it
+// slowOpsManager holds back every answer until it may give them; what it
 // answers then is "no such thing".
 type slowOpsManager struct {
 	url       string
@@ -311,7 +286,9 @@ func newSlowOpsManager(t *testing.T) *slowOpsManager {
 	slow := &slowOpsManager{asked: make(chan struct{}), answering: make(chan struct{})}
 	slow.answer = sync.OnceFunc(func() { close(slow.answering) })
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		slow.firstAsk.Do(func() { close(slow.asked) })
+		if r.URL.Path != "/api/public/v1.0" { // by which the worker checks its access
+			slow.firstAsk.Do(func() { close(slow.asked) })
+		}
 		<-slow.answering
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusNotFound)
@@ -323,18 +300,14 @@ func newSlowOpsManager(t *testing.T) *slowOpsManager {
 	return slow
 }
 
-func (s *slowOpsManager) environment(env environment) environment {
+func (s *slowOpsManager) environment(env setting.Environment) setting.Environment {
 	env["OPS_MANAGER_URL"] = s.url
 	return env
 }
 
 func (s *slowOpsManager) waitForRequest(t *testing.T) {
 	t.Helper()
-	select {
-	case <-s.asked:
-	case <-time.After(patience):
-		t.Fatal("no request came to Ops Manager")
-	}
+	waiting.For(t, s.asked, "no request came to Ops Manager")
 }
 
 // startRotation starts a rotation that asks for nothing but its cluster.
@@ -351,24 +324,20 @@ func startRotationOf(t *testing.T, temporal client.Client, taskQueue string, inp
 	started, err := temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
 		ID: workflows.RotateClusterID(input.Connection, input.ProjectID, input.ClusterID), TaskQueue: taskQueue,
 	}, workflows.RotateClusterType, input)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(func() {
 		_ = temporal.TerminateWorkflow(context.Background(), started.GetID(), "", "the test is over") // most have ended
 	})
 	return started
 }
 
-// hasActivityEnd tells whether an activity's result or failure is in the history.
+// hasActivityEnd reports whether an activity's result or failure is in the history.
 func hasActivityEnd(t *testing.T, temporal client.Client, run client.WorkflowRun) bool {
 	t.Helper()
 	events := temporal.GetWorkflowHistory(t.Context(), run.GetID(), run.GetRunID(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
 		event, err := events.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		switch event.GetEventType() {
 		case enums.EVENT_TYPE_ACTIVITY_TASK_COMPLETED, enums.EVENT_TYPE_ACTIVITY_TASK_FAILED:
 			return true
@@ -380,29 +349,27 @@ func hasActivityEnd(t *testing.T, temporal client.Client, run client.WorkflowRun
 // pollersOf waits until someone polls the task queue.
 func pollersOf(t *testing.T, temporal client.Client, taskQueue string) []string {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	var identities []string
+	waiting.Until(t, func() bool {
 		described, err := temporal.DescribeTaskQueue(t.Context(), taskQueue, enums.TASK_QUEUE_TYPE_ACTIVITY)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var identities []string
+		require.NoError(t, err)
 		for _, poller := range described.GetPollers() {
 			identities = append(identities, poller.GetIdentity())
 		}
-		if len(identities) > 0 {
-			return identities
-		}
-	}
-	return nil
+		return len(identities) > 0
+	}, "nobody polls "+taskQueue)
+	return identities
 }
 
 func waitForText(t *testing.T, buffer *syncBuffer, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !strings.Contains(buffer.String(), text); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%q did not come; there is:\n%s", text, buffer.String())
+	isThere := func() bool { return strings.Contains(buffer.String(), text) }
+	defer func() {
+		if !isThere() {
+			t.Logf("%q did not come; there is:\n%s", text, buffer.String())
 		}
-	}
+	}()
+	waiting.Until(t, isThere)
 }
 
 // syncBuffer may be written and read at once.

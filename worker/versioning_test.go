@@ -10,12 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/enums/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
 
 	"keyturn/testsuite/simulator"
-	"keyturn/testsuite/temporalserver"
+	"keyturn/testsuite/support/fixture"
+	"keyturn/testsuite/support/temporalserver"
+	"keyturn/testsuite/support/waiting"
 	"keyturn/workflows"
 )
 
@@ -25,6 +29,7 @@ type versioned struct {
 	server     *temporalserver.Server
 	temporal   client.Client
 	om         *simulator.Server
+	project    string
 	deployment string
 }
 
@@ -32,7 +37,8 @@ func newVersioned(t *testing.T, server *temporalserver.Server) versioned {
 	t.Helper()
 	// Temporal keeps the deployments of earlier runs on the same server.
 	name := t.Name() + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
-	return versioned{t, server, server.NewClient(t), simulator.Start(t, simulator.Options{}), name}
+	s := fixture.NewServerOn(t, server, simulator.Options{})
+	return versioned{t, server, s.Temporal, s.OM, s.Project, name}
 }
 
 // startWorker starts a worker of a version; an empty one is none.
@@ -54,19 +60,12 @@ func (v versioned) startWorker(buildID string) *workerProcess {
 func (v versioned) makeCurrent(worker *workerProcess) {
 	v.Helper()
 	_, command, found := strings.Cut(worker.stderr.String(), `makeCurrent="temporal `)
-	if !found {
-		v.Fatalf("the log does not say how to make the version the current one:\n%s", worker.stderr.String())
-	}
+	require.True(v, found, "the log does not say how to make the version the current one:\n%s", worker.stderr.String())
 	command, _, _ = strings.Cut(command, `"`)
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		_, complaint, err := v.server.CLI(v.Context(), append(strings.Fields(command), "--yes")...)
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			v.Fatalf("%s: %v\n%s", command, err, complaint)
-		}
-	}
+	waiting.Until(v, func() bool {
+		_, _, err := v.server.CLI(v.Context(), append(strings.Fields(command), "--yes")...)
+		return err == nil
+	}, command)
 }
 
 // drainage is whether a version that is no longer current still has rotations.
@@ -79,9 +78,7 @@ func (v versioned) drainage(buildID string) string {
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &version)
 	}
-	if err != nil {
-		v.Fatalf("%v\n%s%s", err, text, complaint)
-	}
+	require.NoError(v, err, "%s%s", text, complaint)
 	return version.DrainageInfo.DrainageStatus
 }
 
@@ -89,31 +86,23 @@ func (v versioned) drainage(buildID string) string {
 // own, so that it is handed over to a child, which is returned.
 func (v versioned) startHeld(name string, shards int) (parent client.WorkflowRun, id string) {
 	v.Helper()
-	cluster := v.om.AddShardedCluster(simulator.DefaultProjectID, name, shards)
-	input := workflows.RotateClusterInput{ProjectID: simulator.DefaultProjectID, ClusterID: cluster.ID, RequireApproval: true}
+	cluster := v.om.AddShardedCluster(v.project, name, shards)
+	input := workflows.RotateClusterInput{ProjectID: v.project, ClusterID: cluster.ID, RequireApproval: true}
 	id = workflows.RotateClusterID(workflows.DefaultConnection, input.ProjectID, input.ClusterID)
 	parent, err := v.temporal.ExecuteWorkflow(v.Context(), client.StartWorkflowOptions{ID: "nightly-" + id, TaskQueue: v.deployment}, workflows.RotateClusterType, input)
-	if err != nil {
-		v.Fatal(err)
-	}
+	require.NoError(v, err)
 	v.Cleanup(func() {
 		_ = v.temporal.TerminateWorkflow(context.Background(), parent.GetID(), "", "the test is over") // most have ended
 		_ = v.temporal.TerminateWorkflow(context.Background(), id, "", "the test is over")
 	})
-	for deadline := time.Now().Add(patience); v.phase(id) != workflows.PhaseAwaitingApproval; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			v.Fatalf("%s does not wait for approval: %s", id, v.phase(id))
-		}
-	}
+	waiting.Until(v, func() bool { return v.phase(id) == workflows.PhaseAwaitingApproval }, id+" does not wait for approval")
 	return parent, id
 }
 
 // phase of a rotation; empty if nobody says.
-func (v versioned) phase(id string) string {
-	ctx, cancel := context.WithTimeout(v.Context(), time.Second)
-	defer cancel()
+func (v versioned) phase(id string) workflows.Phase {
 	var p workflows.Progress
-	value, err := v.temporal.QueryWorkflow(ctx, id, "", workflows.ProgressQuery)
+	value, err := v.temporal.QueryWorkflow(waiting.Context(v), id, "", workflows.ProgressQuery)
 	if err != nil || value.Get(&p) != nil {
 		return ""
 	}
@@ -123,17 +112,12 @@ func (v versioned) phase(id string) string {
 // approveAndFinish lets a rotation go on, and waits for its end.
 func (v versioned) approveAndFinish(parent client.WorkflowRun, id string) {
 	v.Helper()
-	ctx, cancel := context.WithTimeout(v.Context(), patience)
-	defer cancel()
+	ctx := waiting.Context(v)
 	_, err := v.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
 		WorkflowID: id, UpdateName: workflows.ApproveUpdate, Args: []any{map[string]string{"by": "lee"}}, WaitForStage: client.WorkflowUpdateStageCompleted,
 	})
-	if err != nil {
-		v.Fatal(err)
-	}
-	if err := parent.Get(ctx, nil); err != nil {
-		v.Fatal(err)
-	}
+	require.NoError(v, err)
+	require.NoError(v, parent.Get(ctx, nil))
 }
 
 // buildIDs are those of the workers that have done the workflow tasks of a
@@ -147,9 +131,7 @@ func (v versioned) buildIDs(id string) (found []string, runs int) {
 		events := v.temporal.GetWorkflowHistory(v.Context(), id, run, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 		for events.HasNext() {
 			event, err := events.Next()
-			if err != nil {
-				v.Fatal(err)
-			}
+			require.NoError(v, err)
 			if task := event.GetWorkflowTaskCompletedEventAttributes(); task != nil {
 				found = append(found, task.GetDeploymentVersion().GetBuildId())
 			}
@@ -166,18 +148,14 @@ func (v versioned) buildIDs(id string) (found []string, runs int) {
 func (v versioned) describe(id, run string) *workflowpb.WorkflowExecutionInfo {
 	v.Helper()
 	described, err := v.temporal.DescribeWorkflowExecution(v.Context(), id, run)
-	if err != nil {
-		v.Fatal(err)
-	}
+	require.NoError(v, err)
 	return described.GetWorkflowExecutionInfo()
 }
 
 func (v versioned) requireBuildID(want, id string) (runs int) {
 	v.Helper()
 	found, runs := v.buildIDs(id)
-	if len(found) != 1 || found[0] != want {
-		v.Errorf("%s was done by the versions %q, want %q", id, found, want)
-	}
+	assert.Equal(v, []string{want}, found, "the versions of %s", id)
 	return runs
 }
 
@@ -186,6 +164,7 @@ func (v versioned) requireBuildID(want, id string) (runs int) {
 // over to, and in every run that it continues as. The next one is the new
 // version's.
 func TestRotationEndsOnTheVersionThatItBeganWith(t *testing.T) {
+	t.Parallel()
 	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{
 		"limit.historyCount.suggestContinueAsNew": "40",
 		// The next two are 3 minutes, else.
@@ -201,62 +180,45 @@ func TestRotationEndsOnTheVersionThatItBeganWith(t *testing.T) {
 	v.makeCurrent(b)
 	newParent, next := v.startHeld("audit", 2)
 	v.approveAndFinish(newParent, next)
-	if status := v.drainage("1.0.0"); status != "draining" {
-		t.Errorf("the old version is %s, want draining while a rotation is its own", status)
-	}
+	assert.Equal(t, "draining", v.drainage("1.0.0"), "a rotation of the old version is still running")
 	v.approveAndFinish(oldParent, old)
-	for deadline := time.Now().Add(patience); v.drainage("1.0.0") != "drained"; time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the old version is not drained, and its workers could never be stopped")
-		}
-	}
+	waiting.Until(t, func() bool { return v.drainage("1.0.0") == "drained" }, "the old version is not drained: its workers could never be stopped")
 
 	v.requireBuildID("1.0.0", oldParent.GetID())
-	if runs := v.requireBuildID("1.0.0", old); runs < 2 {
-		t.Errorf("%d run: it must have been continued as new", runs)
-	}
+	assert.GreaterOrEqual(t, v.requireBuildID("1.0.0", old), 2, "it must have continued as new")
 	v.requireBuildID("1.1.0", newParent.GetID())
 	v.requireBuildID("1.1.0", next)
-	if behavior := v.describe(old, "").GetVersioningInfo().GetBehavior(); behavior != enums.VERSIONING_BEHAVIOR_PINNED {
-		t.Errorf("its behavior is %s, want pinned", behavior)
-	}
-	if puts := len(v.om.Ledger().Rotations); puts != 11+3 {
-		t.Errorf("%d PUTs, want one for each of the 14 targets", puts)
-	}
+	assert.Equal(t, enums.VERSIONING_BEHAVIOR_PINNED, v.describe(old, "").GetVersioningInfo().GetBehavior())
+	assert.Len(t, v.om.Ledger().Rotations, 11+3, "one PUT for each target")
 }
 
 // Without the setting, a rotation goes on with whatever worker there is.
 func TestVersioningIsOffUnlessSet(t *testing.T) {
+	t.Parallel()
 	v := newVersioned(t, temporalserver.Shared(t))
 	a := v.startWorker("")
 	parent, id := v.startHeld("orders", 1)
 	v.startWorker("")
 	a.signal(t, syscall.SIGTERM)
-	if code := a.exitCode(t); code != 0 {
-		t.Errorf("exit code %d, want 0", code)
-	}
+	assert.Zero(t, a.exitCode(t))
 	v.approveAndFinish(parent, id)
 	v.requireBuildID("", id)
-	if info := v.describe(id, "").GetVersioningInfo(); info.GetBehavior() != enums.VERSIONING_BEHAVIOR_UNSPECIFIED {
-		t.Errorf("it is versioned: %v", info)
-	}
+	assert.Equal(t, enums.VERSIONING_BEHAVIOR_UNSPECIFIED, v.describe(id, "").GetVersioningInfo().GetBehavior())
 }
 
 // The first version takes over what workers of no version have begun, when
 // those end.
 func TestFirstVersionTakesOverWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
 	v := newVersioned(t, temporalserver.Shared(t))
 	unversioned := v.startWorker("")
 	parent, id := v.startHeld("orders", 2)
 	v.makeCurrent(v.startWorker("1.0.0"))
 	unversioned.signal(t, syscall.SIGTERM)
-	if code := unversioned.exitCode(t); code != 0 {
-		t.Errorf("exit code %d, want 0", code)
-	}
+	assert.Zero(t, unversioned.exitCode(t))
 	v.approveAndFinish(parent, id)
-	if found, _ := v.buildIDs(id); !slices.Equal(found, []string{"", "1.0.0"}) {
-		t.Errorf("it was done by the versions %q, want none and then 1.0.0", found)
-	}
+	found, _ := v.buildIDs(id)
+	assert.Equal(t, []string{"", "1.0.0"}, found)
 }
 
 func TestBuildIDByDefaultIsAVersionOfOneSource(t *testing.T) {
@@ -264,8 +226,6 @@ func TestBuildIDByDefaultIsAVersionOfOneSource(t *testing.T) {
 		"v1.4.0": true, "v0.0.0-20261123201137-e7461340daab": true,
 		"(devel)": false, "(devel) e7461340daab": false, "v0.0.0-20261123201137-e7461340daab+dirty": false,
 	} {
-		if isRelease(version) != want {
-			t.Errorf("%s: want %t", version, want)
-		}
+		assert.Equal(t, want, isRelease(version), version)
 	}
 }

@@ -1,6 +1,7 @@
 // Package workflows holds RotateCluster, the Temporal workflow that rotates the
 // KMIP master key of every shard and of the config server of a cluster, and the
-// names, inputs and results by which others start, watch and steer it.
+// names, inputs and results that other programs need to start, watch and control
+// it. RotateFleet rotates many clusters.
 //
 // Start it from Go as any workflow, by its type name and with its typed input:
 //
@@ -14,5 +15,5 @@
 //
 // A rotation that does not reach every target fails with an application error
 // of type PartialFailure, whose details are a RotateClusterResult; see
-// ResultOf.
+// [RotateClusterResultOf].
 package workflows

@@ -1,6 +1,8 @@
 package workflows
 
 import (
+	"time"
+
 	"encoding/json"
 	"reflect"
 	"strings"
@@ -31,7 +33,7 @@ func FuzzInput(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		input, err := parseRotateClusterInput(rawJSON(text))
+		input, err := parseRotateClusterInput(rawJSON(text), time.Now())
 		if err != nil {
 			if message := err.Error(); len(message) > 8000 || strings.ContainsFunc(message, unicode.IsControl) {
 				t.Fatalf("not fit for a log: %q", message)
@@ -42,7 +44,7 @@ func FuzzInput(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := parseRotateClusterInput(rawJSON(string(written)))
+		again, err := parseRotateClusterInput(rawJSON(string(written)), time.Now())
 		if err != nil {
 			t.Fatalf("%s: %v", written, err)
 		}

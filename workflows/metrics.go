@@ -2,9 +2,9 @@ package workflows
 
 import (
 	"errors"
+	"slices"
 	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"keyturn/activities"
@@ -20,80 +20,67 @@ const (
 	TargetsAmbiguousMetric = "keyturn_targets_ambiguous_total"                 // by StatusLabel
 	LastVerifiedMetric     = "keyturn_cluster_last_verified_timestamp_seconds" // by connection, project, cluster
 
-	OutcomeLabel    = "outcome"
-	StatusLabel     = "status"
-	ErrorLabel      = activities.ErrorLabel
-	ConnectionLabel = "connection"
-	ProjectLabel    = "project"
-	ClusterLabel    = "cluster"
+	OutcomeLabel    = "outcome"             // an Outcome, or OutcomeLabelFailed
+	StatusLabel     = "status"              // a Status
+	ErrorLabel      = activities.ErrorLabel // one of ErrorTypes, ErrorLabelNone or ErrorLabelOther
+	ConnectionLabel = "connection"          // the input's Connection
+	ProjectLabel    = "project"             // a project ID in lower case
+	ClusterLabel    = "cluster"             // a cluster ID in lower case
 )
 
-// OutcomeFailed labels a rotation that failed; ErrorLabel says with what.
-const OutcomeFailed = "failed"
+// OutcomeLabelFailed labels a rotation that failed; ErrorLabel says with what.
+const OutcomeLabelFailed = "failed"
 
-// NoError is the value of ErrorLabel where there was none.
-const NoError = "none"
+// Values of ErrorLabel besides ErrorTypes.
+const (
+	ErrorLabelNone  = "none"  // no error
+	ErrorLabelOther = "Other" // an error of any other type
+)
 
 type labels = map[string]string
 
-// countEnd counts and logs the end of a run of RotateCluster. One that goes on
-// as a new run has not ended.
+// countEnd counts and logs the end of a run. One that continues as a new run has
+// not ended.
 func countEnd(ctx workflow.Context, r *rotation, err error) {
-	var goesOn *workflow.ContinueAsNewError
-	if errors.As(err, &goesOn) {
+	var continued *workflow.ContinueAsNewError
+	if errors.As(err, &continued) {
 		return
 	}
-	outcome, errorType := r.result.Outcome, NoError
+	outcome, errorType := string(r.common.Outcome), ErrorLabelNone
 	if err != nil {
-		outcome, errorType = OutcomeFailed, errorTypeOf(err)
+		outcome, errorType = OutcomeLabelFailed, errorLabelOf(err)
 	}
-	lasted := workflow.Now(ctx).Sub(r.result.StartedAt)
+	lasted := workflow.Now(ctx).Sub(r.common.StartedAt)
 	metrics := workflow.GetMetricsHandler(ctx)
 	metrics.WithTags(labels{OutcomeLabel: outcome, ErrorLabel: errorType}).Counter(RotationsEndedMetric).Inc(1)
 	metrics.WithTags(labels{OutcomeLabel: outcome}).Timer(RotationDurationMetric).Record(lasted)
-	if outcome == OutcomeRotated {
-		metrics.WithTags(labels{
-			ConnectionLabel: r.input.Connection, ProjectLabel: lower(r.input.ProjectID), ClusterLabel: lower(r.input.ClusterID),
-		}).Gauge(LastVerifiedMetric).Update(float64(r.result.FinishedAt.Unix()))
-	}
 	workflow.GetLogger(ctx).Info("rotation ended", "outcome", outcome, "error", errorType, "lasted", lasted.Round(time.Millisecond),
-		"verified", r.count(StatusVerified), "targets", len(r.result.Targets))
+		"verified", r.count(StatusVerified), "targets", len(r.targets))
 }
 
 // countRefusal counts an input that became no rotation.
 func countRefusal(ctx workflow.Context, err error) {
-	workflow.GetMetricsHandler(ctx).WithTags(labels{OutcomeLabel: OutcomeFailed, ErrorLabel: errorTypeOf(err)}).Counter(RotationsEndedMetric).Inc(1)
-	workflow.GetLogger(ctx).Warn("rotation refused", "error", errorTypeOf(err), "message", err.Error())
-}
-
-// workAndCount works on a target, and counts and logs how that ended.
-func (r *rotation) workAndCount(ctx workflow.Context, t *TargetRecord) {
-	wasAmbiguous := t.Ambiguous
-	r.work(ctx, t)
-	countTarget(ctx, t)
-	if t.Ambiguous && !wasAmbiguous {
-		workflow.GetMetricsHandler(ctx).WithTags(labels{StatusLabel: t.Status}).Counter(TargetsAmbiguousMetric).Inc(1)
-		workflow.GetLogger(ctx).Warn("a PUT's outcome was unknown", "target", t.ClusterID, "targetName", t.Name, "status", t.Status)
-	}
-	if t.Status == StatusVerified {
-		workflow.GetLogger(ctx).Info("target verified", "target", t.ClusterID, "targetName", t.Name, "previousKey", t.PreviousKeyUUID, "newKey", t.NewKeyUUID)
-	}
+	workflow.GetMetricsHandler(ctx).WithTags(labels{OutcomeLabel: OutcomeLabelFailed, ErrorLabel: errorLabelOf(err)}).Counter(RotationsEndedMetric).Inc(1)
+	workflow.GetLogger(ctx).Warn("rotation refused", "error", errorLabelOf(err), "message", err.Error())
 }
 
 // countTarget counts the end of the work on a target: one that is put back to
 // work ends again.
-func countTarget(ctx workflow.Context, t *TargetRecord) {
-	errorType := NoError
-	if t.Status == StatusFailed {
-		errorType = activities.LabelOf(t.Error.Type)
+func countTarget(ctx workflow.Context, t target) {
+	errorType := ErrorLabelNone
+	if hasStatus(t, StatusFailed) {
+		errorType = errorLabel(failureOf(t).Type)
 	}
-	workflow.GetMetricsHandler(ctx).WithTags(labels{StatusLabel: t.Status, ErrorLabel: errorType}).Counter(TargetsEndedMetric).Inc(1)
+	workflow.GetMetricsHandler(ctx).WithTags(labels{StatusLabel: string(statusOf(t)), ErrorLabel: errorType}).Counter(TargetsEndedMetric).Inc(1)
 }
 
-func errorTypeOf(err error) string {
-	var appErr *temporal.ApplicationError
-	if errors.As(err, &appErr) {
-		return activities.LabelOf(appErr.Type())
+// errorLabelOf is the value of ErrorLabel for a workflow's error.
+func errorLabelOf(err error) string { return errorLabel(ErrorTypeOf(err)) }
+
+// errorLabel keeps the values of ErrorLabel to the known types.
+func errorLabel(errorType ErrorType) string {
+	if slices.Contains(ErrorTypes, errorType) {
+		return string(errorType)
 	}
-	return activities.OtherError
+	return ErrorLabelOther
 }

@@ -2,14 +2,15 @@ package workflows_test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/workflow"
 
-	"keyturn/testsuite/environment"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/fixture"
 	"keyturn/workflows"
 )
 
@@ -18,7 +19,8 @@ func lastVerified(input workflows.RotateClusterInput) string {
 }
 
 func TestEndsAreCounted(t *testing.T) {
-	type prepare = func(*simulator.Server, simulator.ShardedCluster, *workflows.RotateClusterInput, environment.Environment)
+	t.Parallel()
+	type prepare = func(*simulator.Server, simulator.ShardedCluster, *workflows.RotateClusterInput, fixture.SDK)
 	const (
 		verified = `keyturn_targets_ended_total{error="none",status="verified"}`
 		failed   = `keyturn_rotation_duration_seconds{outcome="failed"}`
@@ -28,7 +30,7 @@ func TestEndsAreCounted(t *testing.T) {
 		want    map[string]int64
 	}{
 		"rotated": {
-			func(*simulator.Server, simulator.ShardedCluster, *workflows.RotateClusterInput, environment.Environment) {
+			func(*simulator.Server, simulator.ShardedCluster, *workflows.RotateClusterInput, fixture.SDK) {
 			},
 			map[string]int64{
 				`keyturn_rotations_ended_total{error="none",outcome="rotated"}`: 1, `keyturn_rotation_duration_seconds{outcome="rotated"}`: 1,
@@ -36,7 +38,7 @@ func TestEndsAreCounted(t *testing.T) {
 			},
 		},
 		"planned": {
-			func(_ *simulator.Server, _ simulator.ShardedCluster, input *workflows.RotateClusterInput, _ environment.Environment) {
+			func(_ *simulator.Server, _ simulator.ShardedCluster, input *workflows.RotateClusterInput, _ fixture.SDK) {
 				input.DryRun = true
 			},
 			map[string]int64{
@@ -45,7 +47,7 @@ func TestEndsAreCounted(t *testing.T) {
 			},
 		},
 		"failed, with a PUT in the open": {
-			func(om *simulator.Server, cluster simulator.ShardedCluster, _ *workflows.RotateClusterInput, _ environment.Environment) {
+			func(om *simulator.Server, cluster simulator.ShardedCluster, _ *workflows.RotateClusterInput, _ fixture.SDK) {
 				om.Inject(simulator.PutCut(cluster.ShardIDs[0], simulator.ApplyNo))
 				om.Inject(simulator.KeyNotFound(cluster.ShardIDs[0]).Skipping(1).Always())
 			},
@@ -55,7 +57,7 @@ func TestEndsAreCounted(t *testing.T) {
 			},
 		},
 		"an ambiguous PUT that was settled, and a retry": {
-			func(om *simulator.Server, cluster simulator.ShardedCluster, _ *workflows.RotateClusterInput, _ environment.Environment) {
+			func(om *simulator.Server, cluster simulator.ShardedCluster, _ *workflows.RotateClusterInput, _ fixture.SDK) {
 				om.Inject(simulator.PutCut(cluster.ShardIDs[0], simulator.ApplyBefore))
 				om.Inject(simulator.ServerError(http.MethodGet, cluster.ConfigID, ""))
 			},
@@ -66,19 +68,19 @@ func TestEndsAreCounted(t *testing.T) {
 			},
 		},
 		"aborted": {
-			func(_ *simulator.Server, _ simulator.ShardedCluster, input *workflows.RotateClusterInput, env environment.Environment) {
+			func(_ *simulator.Server, _ simulator.ShardedCluster, input *workflows.RotateClusterInput, env fixture.SDK) {
 				input.RequireApproval = true
-				env.When(environment.InPhase(workflows.PhaseAwaitingApproval), func(workflows.Progress) {
-					env.Command(workflows.AbortUpdate, workflows.ReasonRequest{By: "lee"})
+				env.When(fixture.InPhase(workflows.PhaseAwaitingApproval), func(workflows.Progress) {
+					env.Command(workflows.AbortUpdate, workflows.OperatorRequest{By: "lee"})
 				})
 			},
 			map[string]int64{`keyturn_rotations_ended_total{error="Aborted",outcome="failed"}`: 1, failed: 1},
 		},
 		"skipped": {
-			func(om *simulator.Server, cluster simulator.ShardedCluster, input *workflows.RotateClusterInput, env environment.Environment) {
+			func(om *simulator.Server, cluster simulator.ShardedCluster, input *workflows.RotateClusterInput, env fixture.SDK) {
 				input.OnFailure = workflows.OnFailureHold
 				om.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[1]))
-				env.When(environment.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
+				env.When(fixture.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
 					env.Command(workflows.SkipUpdate, workflows.SkipRequest{By: "lee", Targets: []string{"orders-1"}})
 				})
 			},
@@ -88,7 +90,7 @@ func TestEndsAreCounted(t *testing.T) {
 			},
 		},
 		"refused": {
-			func(_ *simulator.Server, _ simulator.ShardedCluster, input *workflows.RotateClusterInput, _ environment.Environment) {
+			func(_ *simulator.Server, _ simulator.ShardedCluster, input *workflows.RotateClusterInput, _ fixture.SDK) {
 				input.Concurrency = -1
 			},
 			map[string]int64{`keyturn_rotations_ended_total{error="InvalidInput",outcome="failed"}`: 1},
@@ -97,8 +99,8 @@ func TestEndsAreCounted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			om := simulator.Start(t, simulator.Options{})
 			cluster := om.AddShardedCluster(project, "orders", 2)
-			env := environment.New(t, om)
-			input := environment.Input(cluster.ID)
+			env := fixture.NewSDK(t, om)
+			input := fixture.Input(cluster.ID)
 			test.prepare(om, cluster, &input, env)
 			_, _ = env.Rotate(input) // how it ended is what is counted
 			if test.want["last verified"] > 0 {
@@ -113,10 +115,46 @@ func TestEndsAreCounted(t *testing.T) {
 func TestContinuingIsNoEnd(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
-	env := environment.New(t, om)
+	env := fixture.NewSDK(t, om)
 	env.SetContinueAsNewSuggested(true)
-	_, err := env.Rotate(environment.Input(cluster.ID))
+	_, err := env.Rotate(fixture.Input(cluster.ID))
 	var continued *workflow.ContinueAsNewError
 	require.ErrorAs(t, err, &continued)
 	assert.Empty(t, env.Counts.Of())
+}
+
+// A key whose age no record shows must not look new.
+func TestAKeyOfUnknownAgeIsNotReportedAsVerified(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 1)
+	first, err := fixture.NewSDK(t, om).Rotate(fixture.Input(cluster.ID))
+	require.NoError(t, err)
+	for _, known := range []bool{true, false} {
+		env := fixture.NewSDK(t, om)
+		input := fixture.Input(cluster.ID)
+		input.Completed = slices.Clone(first.Targets)
+		if !known {
+			input.Completed[1].VerifiedAt = nil
+		}
+		result, err := env.Rotate(input)
+		require.NoError(t, err)
+		assert.Equal(t, workflows.OutcomeRotated, result.Outcome)
+		_, reported := env.Counts.Of()[lastVerified(input)]
+		assert.Equal(t, known, reported)
+	}
+}
+
+// A plan verifies nothing, also where an earlier run has verified all keys.
+func TestAPlanIsNotReportedAsVerified(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 1)
+	first, err := fixture.NewSDK(t, om).Rotate(fixture.Input(cluster.ID))
+	require.NoError(t, err)
+	env := fixture.NewSDK(t, om)
+	input := fixture.Input(cluster.ID)
+	input.Completed, input.DryRun = first.Targets, true
+	result, err := env.Rotate(input)
+	require.NoError(t, err)
+	assert.Equal(t, workflows.OutcomePlanned, result.Outcome)
+	assert.NotContains(t, env.Counts.Of(), lastVerified(input))
 }

@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/nexus-rpc/sdk-go/nexus"
 	"github.com/stretchr/testify/assert"
@@ -9,9 +10,8 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
-	"keyturn/activities"
-	"keyturn/testsuite/environment"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/fixture"
 	"keyturn/workflows"
 )
 
@@ -23,9 +23,12 @@ func callOperation(ctx workflow.Context, input any) (result *workflows.RotateClu
 }
 
 // call has the operation called by another workflow.
-func call(t *testing.T, om *simulator.Server, input any) (result workflows.RotateClusterResult, err error) {
+func call(t *testing.T, om *simulator.Server, input any, prepare ...func(fixture.SDK)) (result workflows.RotateClusterResult, err error) {
 	t.Helper()
-	env := environment.New(t, om)
+	env := fixture.NewSDK(t, om)
+	for _, p := range prepare {
+		p(env)
+	}
 	workflows.RegisterNexus(env)
 	env.RegisterWorkflow(callOperation)
 	env.ExecuteWorkflow(callOperation, input)
@@ -40,12 +43,13 @@ func call(t *testing.T, om *simulator.Server, input any) (result workflows.Rotat
 func TestNexusNamesAreFinal(t *testing.T) {
 	assert.Equal(t, "keyturn", workflows.NexusService)
 	assert.Equal(t, "rotate-cluster", workflows.RotateClusterOperation.Name())
+	assert.Equal(t, "rotate-deployment", workflows.RotateDeploymentOperation.Name())
 }
 
 func TestNexusOperationRotates(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
-	result, err := call(t, om, environment.Input(cluster.ID))
+	result, err := call(t, om, fixture.Input(cluster.ID))
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeRotated, result.Outcome)
 	require.Len(t, result.Targets, 3)
@@ -56,16 +60,16 @@ func TestNexusOperationFailsWithItsRecords(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	om.Inject(simulator.AccessListRefusal("PUT", cluster.ShardIDs[1]))
-	_, err := call(t, om, environment.Input(cluster.ID))
+	_, err := call(t, om, fixture.Input(cluster.ID))
 	var operation *temporal.NexusOperationError
 	require.ErrorAs(t, err, &operation)
-	records := requireRecords(t, err, activities.ErrorPartialFailure)
+	records := requireRecords(t, err, workflows.ErrorPartialFailure)
 	assert.Equal(t, workflows.StatusFailed, records.Targets[1].Status)
 	requireTrue(t, om, records.Targets)
 }
 
 // What a typed input would lose or refuse by itself is named, and the caller is
-// told at once.
+// informed at once.
 func TestNexusOperationNamesEveryFault(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
 	for name, c := range map[string]struct {
@@ -79,16 +83,36 @@ func TestNexusOperationNamesEveryFault(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := call(t, om, c.input)
-			refused := requireFailure(t, err, activities.ErrorInvalidInput)
+			refused := requireFailure(t, err, workflows.ErrorInvalidInput)
 			for _, fault := range c.names {
 				assert.Contains(t, refused.Message(), fault)
 			}
 			var handler *nexus.HandlerError
 			require.ErrorAs(t, err, &handler)
 			assert.False(t, handler.Retryable())
-			_, found := workflows.ResultOf(err)
+			_, found := workflows.RotateClusterResultOf(err)
 			assert.False(t, found)
 		})
 	}
 	assert.Empty(t, om.Ledger().Requests)
+}
+
+// The times of records are Temporal's. A worker whose clock is behind does not take
+// them for times to come.
+func TestNexusOperationTakesRecordsWhateverTheWorkersClock(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	cluster := om.AddShardedCluster(project, "orders", 1)
+	first, err := fixture.NewSDK(t, om).Rotate(fixture.Input(cluster.ID))
+	require.NoError(t, err)
+	input := fixture.Input(cluster.ID)
+	input.Completed = first.Targets
+	at := time.Now().Add(30 * time.Minute)
+	for i := range input.Completed {
+		input.Completed[i].VerifiedAt = &at
+	}
+	result, err := call(t, om, input, func(env fixture.SDK) { env.SetStartTime(time.Now().Add(time.Hour)) })
+	require.NoError(t, err)
+	assert.True(t, result.Targets[0].CarriedOver)
+	_, err = call(t, om, input)
+	assert.ErrorContains(t, requireFailure(t, err, workflows.ErrorInvalidInput), "completed[0].verifiedAt: must not be in the future")
 }

@@ -8,9 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"keyturn/activities"
-	"keyturn/testsuite/environment"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/fixture"
 	"keyturn/workflows"
 )
 
@@ -21,7 +20,7 @@ type refusal struct {
 	reason  string
 }
 
-func refuse(env environment.Environment, refusals ...[]refusal) {
+func refuse(env fixture.SDK, refusals ...[]refusal) {
 	for _, group := range refusals {
 		for _, r := range group {
 			env.Refused(r.update, r.request, r.reason)
@@ -30,12 +29,12 @@ func refuse(env environment.Environment, refusals ...[]refusal) {
 }
 
 func reasonOf(update, reason string) refusal {
-	return refusal{update, workflows.ReasonRequest{By: "lee"}, reason}
+	return refusal{update, workflows.OperatorRequest{By: "lee"}, reason}
 }
 
 // notAwaiting is refused wherever nobody is asked for approval.
-func notAwaiting(phase string) []refusal {
-	why := "the rotation does not wait for approval: it is " + phase
+func notAwaiting(phase workflows.Phase) []refusal {
+	why := "the rotation is not waiting for approval: it is " + string(phase)
 	return []refusal{{workflows.ApproveUpdate, workflows.ApproveRequest{By: "lee"}, why}, reasonOf(workflows.RejectUpdate, why)}
 }
 
@@ -50,20 +49,20 @@ func skipOf(target, reason string) []refusal {
 func TestUpdatesAreRefusedBeforeAnythingIsRotated(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{Latency: 50 * time.Millisecond})
 	cluster := om.AddShardedCluster(project, "orders", 2)
-	for phase, refusals := range map[string][][]refusal{
-		workflows.PhaseListing:          {notAwaiting(workflows.PhaseListing), skipOf("orders-0", `there is no "orders-0"`)},
-		workflows.PhaseReading:          {notAwaiting(workflows.PhaseReading), skipOf("orders-9", `there is no "orders-9"`)},
-		workflows.PhaseAwaitingApproval: {skipOf("orders-9", `there is no "orders-9"`)},
+	for phase, refusals := range map[workflows.Phase][][]refusal{
+		workflows.PhaseListing:          {notAwaiting(workflows.PhaseListing), skipOf("orders-0", `no target is named "orders-0"`)},
+		workflows.PhaseReading:          {notAwaiting(workflows.PhaseReading), skipOf("orders-9", `no target is named "orders-9"`)},
+		workflows.PhaseAwaitingApproval: {skipOf("orders-9", `no target is named "orders-9"`)},
 	} {
-		t.Run(phase, func(t *testing.T) {
-			env := environment.New(t, om)
-			env.When(environment.InPhase(phase), func(workflows.Progress) {
+		t.Run(string(phase), func(t *testing.T) {
+			env := fixture.NewSDK(t, om)
+			env.When(fixture.InPhase(phase), func(workflows.Progress) {
 				refuse(env, refusals...)
 				refuse(env, notPaused, nothingFailed)
-				env.Command(workflows.AbortUpdate, workflows.ReasonRequest{By: "lee"})
+				env.Command(workflows.AbortUpdate, workflows.OperatorRequest{By: "lee"})
 			})
 			_, err := env.Rotate(approvalInput(cluster.ID))
-			requireRecords(t, err, activities.ErrorAborted)
+			requireRecords(t, err, workflows.ErrorAborted)
 			assert.Empty(t, om.Ledger().Rotations)
 		})
 	}
@@ -72,7 +71,7 @@ func TestUpdatesAreRefusedBeforeAnythingIsRotated(t *testing.T) {
 func TestUpdatesAreRefusedWhileTargetsAreInWork(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{Latency: 50 * time.Millisecond})
 	cluster := om.AddShardedCluster(project, "orders", 3)
-	env := environment.New(t, om)
+	env := fixture.NewSDK(t, om)
 	inWork := func(p workflows.Progress) bool {
 		return p.Counts[workflows.StatusVerified] == 1 && p.Counts[workflows.StatusRotating] == 1
 	}
@@ -80,53 +79,53 @@ func TestUpdatesAreRefusedWhileTargetsAreInWork(t *testing.T) {
 		refuse(env, notAwaiting(workflows.PhaseRotating), notPaused, nothingFailed,
 			skipOf("orders-0", "orders-0 is verified, not failed or pending"),
 			skipOf("orders-1", "orders-1 is rotating, not failed or pending"))
-		env.Command(workflows.PauseUpdate, workflows.ReasonRequest{By: "lee"})
-		refuse(env, notAwaiting(workflows.PhasePaused), nothingFailed, []refusal{reasonOf(workflows.PauseUpdate, "paused already")})
-		env.Command(workflows.AbortUpdate, workflows.ReasonRequest{By: "lee"})
+		env.Command(workflows.PauseUpdate, workflows.OperatorRequest{By: "lee"})
+		refuse(env, notAwaiting(workflows.PhasePaused), nothingFailed, []refusal{reasonOf(workflows.PauseUpdate, "already paused")})
+		env.Command(workflows.AbortUpdate, workflows.OperatorRequest{By: "lee"})
 		const aborting = "the rotation is being aborted"
 		refuse(env, notAwaiting(workflows.PhasePaused), []refusal{
-			reasonOf(workflows.PauseUpdate, "paused already"),
+			reasonOf(workflows.PauseUpdate, "already paused"),
 			reasonOf(workflows.ResumeUpdate, aborting), reasonOf(workflows.AbortUpdate, aborting),
 			{workflows.RetryUpdate, workflows.RetryRequest{By: "lee"}, aborting},
 		}, skipOf("orders-2", aborting))
 	})
-	input := environment.Input(cluster.ID)
+	input := fixture.Input(cluster.ID)
 	input.Concurrency = 1
 	_, err := env.Rotate(input)
-	records := requireRecords(t, err, activities.ErrorAborted)
+	records := requireRecords(t, err, workflows.ErrorAborted)
 	requireTrue(t, om, records.Targets)
 }
 
 func TestUpdatesAreRefusedWhileARotationIsHeld(t *testing.T) {
 	env, _, input := held(t)
-	env.When(environment.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
+	env.When(fixture.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
 		refuse(env, notAwaiting(workflows.PhaseHeld), notPaused,
 			skipOf("orders-0", "orders-0 is verified, not failed or pending"),
 			[]refusal{{workflows.RetryUpdate, workflows.RetryRequest{By: "lee", Targets: []string{"orders-2"}}, "orders-2 is pending, not failed"}})
-		env.Command(workflows.AbortUpdate, workflows.ReasonRequest{By: "lee"})
+		env.Command(workflows.AbortUpdate, workflows.OperatorRequest{By: "lee"})
 	})
 	_, err := env.Rotate(input)
-	requireRecords(t, err, activities.ErrorAborted)
+	requireRecords(t, err, workflows.ErrorAborted)
 }
 
 // A target that an earlier run has verified, and whose key is another one by
-// the time of the approval, is told of once and then rotated like any other.
+// the time of the approval, is reported once and then rotated like any other.
 func TestACarriedOverKeyThatChangesDuringApprovalIsRotated(t *testing.T) {
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
-	first, err := environment.New(t, om).Rotate(environment.Input(cluster.ID))
+	first, err := fixture.NewSDK(t, om).Rotate(fixture.Input(cluster.ID))
 	require.NoError(t, err)
 
-	env := environment.New(t, om)
+	env := fixture.NewSDK(t, om)
 	input := approvalInput(cluster.ID)
 	input.Completed = first.Targets
-	env.When(environment.InPhase(workflows.PhaseAwaitingApproval), func(p workflows.Progress) {
+	env.When(fixture.InPhase(workflows.PhaseAwaitingApproval), func(p workflows.Progress) {
 		assert.True(t, p.Targets[1].CarriedOver)
-		om.SetKey(cluster.ShardIDs[1], "somebody-elses")
+		om.SetKey(cluster.ShardIDs[1], "someone-elses")
 		env.Command(workflows.ApproveUpdate, workflows.ApproveRequest{By: "lee"})
-		env.When(func(p workflows.Progress) bool { return strings.Contains(p.WaitingFor, "changed since") }, func(p workflows.Progress) {
-			assert.Contains(t, p.WaitingFor, "[orders-1]")
-			assert.Equal(t, workflows.TargetRecord{Target: p.Targets[1].Target, Status: workflows.StatusPending, PreviousKeyUUID: "somebody-elses"}, p.Targets[1])
+		env.When(func(p workflows.Progress) bool { return strings.Contains(p.WaitingFor, "changed after the approval") }, func(p workflows.Progress) {
+			assert.Contains(t, p.WaitingFor, "keys of orders-1 changed")
+			assert.Equal(t, workflows.TargetRecord{Target: p.Targets[1].Target, Status: workflows.StatusPending, PreviousKeyUUID: "someone-elses"}, p.Targets[1])
 			env.Command(workflows.ApproveUpdate, workflows.ApproveRequest{By: "kim"})
 		})
 	})
@@ -134,36 +133,36 @@ func TestACarriedOverKeyThatChangesDuringApprovalIsRotated(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "kim", result.Approval.By)
 	assert.False(t, result.Targets[1].CarriedOver)
-	assert.Equal(t, "somebody-elses", result.Targets[1].PreviousKeyUUID)
+	assert.Equal(t, "someone-elses", result.Targets[1].PreviousKeyUUID)
 	assert.Len(t, om.Ledger().Applied(cluster.ShardIDs[0]), 1, "carried over, and not rotated again")
 	assert.Len(t, om.Ledger().Applied(cluster.ShardIDs[1]), 2)
 }
 
-// Someone who opens a rotation that waits for several things is told of all.
+// Someone who opens a rotation that waits for several things gets all of them.
 func TestAPauseDoesNotHideWhatElseIsWaitedFor(t *testing.T) {
 	env, _, input := held(t)
-	env.When(environment.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
-		env.Command(workflows.PauseUpdate, workflows.ReasonRequest{By: "lee", Reason: "peak hour"})
-		env.When(environment.InPhase(workflows.PhasePaused), func(p workflows.Progress) {
-			assert.Contains(t, p.WaitingFor, "somebody to resume it: paused by lee (peak hour)")
+	env.When(fixture.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
+		env.Command(workflows.PauseUpdate, workflows.OperatorRequest{By: "lee", Reason: "peak hour"})
+		env.When(fixture.InPhase(workflows.PhasePaused), func(p workflows.Progress) {
+			assert.Contains(t, p.WaitingFor, "an operator to resume: paused by lee (peak hour)")
 			assert.Contains(t, p.WaitingFor, "an operator to retry, skip or abort, until ")
 			assert.Contains(t, p.WaitingFor, "orders-1 failed (Forbidden)")
-			env.Command(workflows.AbortUpdate, workflows.ReasonRequest{By: "lee"})
+			env.Command(workflows.AbortUpdate, workflows.OperatorRequest{By: "lee"})
 		})
 	})
 	_, err := env.Rotate(input)
-	requireRecords(t, err, activities.ErrorAborted)
+	requireRecords(t, err, workflows.ErrorAborted)
 
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
-	env = environment.New(t, om)
-	env.When(environment.InPhase(workflows.PhaseAwaitingApproval), func(workflows.Progress) {
-		env.Command(workflows.PauseUpdate, workflows.ReasonRequest{By: "lee", Reason: "peak hour"})
+	env = fixture.NewSDK(t, om)
+	env.When(fixture.InPhase(workflows.PhaseAwaitingApproval), func(workflows.Progress) {
+		env.Command(workflows.PauseUpdate, workflows.OperatorRequest{By: "lee", Reason: "peak hour"})
 		env.When(func(p workflows.Progress) bool { return strings.Contains(p.WaitingFor, "paused by lee (peak hour)") }, func(p workflows.Progress) {
-			assert.Contains(t, p.WaitingFor, "somebody other than dana to approve or reject the plan")
-			env.Command(workflows.RejectUpdate, workflows.ReasonRequest{By: "lee"})
+			assert.Contains(t, p.WaitingFor, "an operator other than dana to approve or reject the plan")
+			env.Command(workflows.RejectUpdate, workflows.OperatorRequest{By: "lee"})
 		})
 	})
 	_, err = env.Rotate(approvalInput(cluster.ID))
-	requireFailure(t, err, activities.ErrorRejected)
+	requireFailure(t, err, workflows.ErrorRejected)
 }

@@ -5,51 +5,65 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 
 	"go.temporal.io/sdk/converter"
-
-	"keyturn/activities"
 )
 
-// faults collects all that is wrong with an input, each with its field, so that
-// a caller mends it in one go.
-type faults []string
+// fieldErrors collects all that is wrong with an input, each with its field, so that
+// a caller can fix it in one go.
+type fieldErrors struct {
+	texts  []string // the first maxErrors
+	more   int      // those beyond
+	fields map[string]bool
+}
 
 const (
-	// maxFaultText bounds, in bytes, the faults that are told: one in each
+	// maxErrorText bounds, in bytes, the faults that are reported: one in each
 	// field that there is takes less than half of it.
-	maxFaultText = 3_500
-	maxFieldTold = 60 // characters of a field's name that somebody made up
+	maxErrorText   = 3_500
+	maxErrors      = 100   // beyond, they are only counted
+	maxEntries     = 5_000 // of any list: a million of them, in 2 MB, take too long
+	maxFieldQuoted = 60    // characters of an unknown field's name
 )
 
-func (f *faults) add(field, format string, args ...any) {
+func (f *fieldErrors) add(field, format string, args ...any) {
 	if field == "" {
 		field = "input"
 	}
-	*f = append(*f, field+": "+fmt.Sprintf(format, args...))
+	if f.fields == nil {
+		f.fields = map[string]bool{}
+	}
+	f.fields[field] = true
+	if len(f.texts) >= maxErrors {
+		f.more++
+		return
+	}
+	f.texts = append(f.texts, field+": "+fmt.Sprintf(format, args...))
 }
 
-func (f faults) err() error {
-	if len(f) == 0 {
+func (f fieldErrors) err() error {
+	if f.none() {
 		return nil
 	}
-	text := f[0]
-	for i, fault := range f[1:] {
-		if len(text)+len(fault) > maxFaultText {
-			text += fmt.Sprintf("; and %d more", len(f)-1-i)
+	text, listed := f.texts[0], 1
+	for _, fieldError := range f.texts[1:] {
+		if len(text)+len(fieldError) > maxErrorText {
 			break
 		}
-		text += "; " + fault
+		text += "; " + fieldError
+		listed++
 	}
-	return failure(activities.ErrorInvalidInput, nil, "%s", text)
+	if more := len(f.texts) - listed + f.more; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return failure(ErrorInvalidInput, nil, "%s", text)
 }
 
-// has tells whether a field is known to be wrong.
-func (f faults) has(field string) bool {
-	return slices.ContainsFunc(f, func(fault string) bool { return strings.HasPrefix(fault, field+":") })
-}
+func (f fieldErrors) none() bool { return len(f.texts) == 0 }
+
+// has reports whether a field is known to be wrong.
+func (f fieldErrors) has(field string) bool { return f.fields[field] }
 
 // jsonOf gives a payload's JSON; no payload at all is an empty object.
 func jsonOf(raw converter.RawValue) (json.RawMessage, error) {
@@ -63,7 +77,7 @@ func jsonOf(raw converter.RawValue) (json.RawMessage, error) {
 	case converter.MetadataEncodingNil:
 		return json.RawMessage("{}"), nil
 	default:
-		return nil, fmt.Errorf("must be one JSON object, not %.60q", encoding)
+		return nil, fmt.Errorf("must be a JSON object, but arrived with the encoding %.60q, which the worker cannot read, as it has no codec: send it without one (unset TEMPORAL_CODEC_ENDPOINT)", encoding)
 	}
 }
 
@@ -76,20 +90,21 @@ func jsonOf(raw converter.RawValue) (json.RawMessage, error) {
 // over, in fieldsOf, only fills another map.
 //
 //workflowcheck:ignore
-func decodeStrictly(raw converter.RawValue, into any, f *faults) {
+func decodeStrictly(raw converter.RawValue, into any, f *fieldErrors) (isJSON bool) {
 	data, err := jsonOf(raw)
 	if err != nil {
 		f.add("", "%v", err)
-		return
+		return false
 	}
 	if !json.Valid(data) {
 		f.add("", "is not valid JSON")
-		return
+		return false
 	}
 	decodeValue(data, reflect.ValueOf(into).Elem(), "", f)
+	return true
 }
 
-func decodeValue(data json.RawMessage, into reflect.Value, path string, f *faults) {
+func decodeValue(data json.RawMessage, into reflect.Value, path string, f *fieldErrors) {
 	data = bytes.TrimSpace(data)
 	if string(data) == "null" {
 		return
@@ -131,11 +146,23 @@ func expectation(t reflect.Type) string {
 	}
 }
 
-func decodeArray(data json.RawMessage, into reflect.Value, path string, f *faults) {
-	var items []json.RawMessage
-	if json.Unmarshal(data, &items) != nil {
+func decodeArray(data json.RawMessage, into reflect.Value, path string, f *fieldErrors) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	if token, err := decoder.Token(); err != nil || token != json.Delim('[') {
 		f.add(path, "must be a list")
 		return
+	}
+	var items []json.RawMessage
+	for decoder.More() {
+		if len(items) == maxEntries {
+			f.add(path, "must have at most %d entries", maxEntries)
+			return
+		}
+		var item json.RawMessage
+		if decoder.Decode(&item) != nil {
+			return // the whole is valid JSON
+		}
+		items = append(items, item)
 	}
 	into.Set(reflect.MakeSlice(into.Type(), len(items), len(items)))
 	for i, item := range items {
@@ -143,7 +170,7 @@ func decodeArray(data json.RawMessage, into reflect.Value, path string, f *fault
 	}
 }
 
-func decodeObject(data json.RawMessage, into reflect.Value, path string, f *faults) {
+func decodeObject(data json.RawMessage, into reflect.Value, path string, f *fieldErrors) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
 		f.add(path, "must be an object")
@@ -160,10 +187,12 @@ func decodeObject(data json.RawMessage, into reflect.Value, path string, f *faul
 		}
 		field, known := fields[name]
 		switch {
+		case !known && len(f.texts) >= maxErrors:
+			f.more++ // a large input may have very many
 		case !known:
-			f.add(join(path, fmt.Sprintf("%.*q", maxFieldTold, name)), "unknown field")
+			f.add(join(path, fmt.Sprintf("%.*q", maxFieldQuoted, name)), "unknown field")
 		case seen[name]:
-			f.add(join(path, name), "stands there twice")
+			f.add(join(path, name), "duplicate field")
 		default:
 			seen[name] = true
 			decodeValue(value, field, join(path, name), f)
@@ -183,6 +212,9 @@ func fieldsOf(into reflect.Value) map[string]reflect.Value {
 	fields := map[string]reflect.Value{}
 	for i := range into.NumField() {
 		field := into.Type().Field(i)
+		if !field.IsExported() {
+			continue
+		}
 		if field.Anonymous {
 			for name, value := range fieldsOf(into.Field(i)) {
 				fields[name] = value
@@ -196,3 +228,5 @@ func fieldsOf(into reflect.Value) map[string]reflect.Value {
 }
 
 func indexed(list string, i int, name string) string { return fmt.Sprintf("%s[%d].%s", list, i, name) }
+
+func element(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }

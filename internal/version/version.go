@@ -1,17 +1,16 @@
-// Package version knows which version of keyturn the program is.
+// Package version reports the version of keyturn.
 package version
 
 import "runtime/debug"
 
-// unknown is what Go calls a build of a working copy.
+// unknown is Go's version of a build of a working copy.
 const unknown = "(devel)"
 
-// linked is set where the build has no repository to take it from, such as that
-// of a container image: -ldflags "-X keyturn/internal/version.linked=v1.2.3".
+// linked is set by builds without a repository, such as that of a container image: -ldflags "-X keyturn/internal/version.linked=v1.2.3".
 var linked string
 
-// String is the version that the build was told, else the module's, and the
-// commit of a build that has none.
+// String returns the version that the build was given, or else the module's, or
+// the commit if the module has none.
 func String() string {
 	if linked != "" {
 		return linked

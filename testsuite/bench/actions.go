@@ -14,12 +14,12 @@ import (
 )
 
 const (
-	// actionMetric is the server's own count of what Temporal Cloud bills:
-	// starts of workflows, activities (each retry and heartbeat too) and
-	// children, timers, signals, queries, updates and so on, by type.
+	// actionMetric is the server's count of what Temporal Cloud bills as
+	// actions, by type: starts of workflows, activities (with retries and
+	// heartbeats) and children, timers, signals, queries, updates and so on.
 	actionMetric = "action"
-	// metricsLag is how old the server's figures may be (it updates them every
-	// second), metricsInterval the time between two looks at them.
+	// metricsLag is the maximum age of the server's metrics (updated every
+	// second), metricsInterval the time between two reads.
 	metricsLag      = 1200 * time.Millisecond
 	metricsInterval = 100 * time.Millisecond
 )
@@ -27,9 +27,9 @@ const (
 // actions are counts by type.
 type actions map[string]float64
 
-// readActions waits until the server's figures are those of now. Nothing must be
-// going on meanwhile.
-func (r *rig) readActions(ctx context.Context) (actions, error) {
+// readActions waits until the server's metrics are up to date. No workflow may
+// run meanwhile.
+func (r *harness) readActions(ctx context.Context) (actions, error) {
 	var read actions
 	for since := time.Now(); time.Since(since) < metricsLag; {
 		now, err := r.scrapeActions(ctx)
@@ -48,20 +48,20 @@ func (r *rig) readActions(ctx context.Context) (actions, error) {
 	return read, nil
 }
 
-func (r *rig) scrapeActions(ctx context.Context) (actions, error) {
+func (r *harness) scrapeActions(ctx context.Context) (actions, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.server.MetricsAddress, nil)
 	if err != nil {
 		return nil, err
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("the Temporal server's metrics: %w", err)
+		return nil, fmt.Errorf("reading the Temporal server's metrics: %w", err)
 	}
 	defer answer.Body.Close()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(answer.Body)
 	if err != nil {
-		return nil, fmt.Errorf("the Temporal server's metrics: %w", err)
+		return nil, fmt.Errorf("reading the Temporal server's metrics: %w", err)
 	}
 	return actionsOf(families[actionMetric], r.server.Namespace), nil
 }
@@ -80,7 +80,7 @@ func actionsOf(family *dto.MetricFamily, namespace string) actions {
 	return counted
 }
 
-// since gives what was added, divided among so many.
+// since returns the difference to earlier counts, divided by among.
 func (a actions) since(earlier actions, among int) actions {
 	added := actions{}
 	for kind, count := range a {

@@ -9,35 +9,37 @@ import (
 	"keyturn/workflows"
 )
 
-// requestsPerTarget is what an undisturbed target costs: GET, PUT, GET.
+// requestsPerTarget is the number of requests for an undisturbed target: GET,
+// PUT, GET.
 const requestsPerTarget = 3
 
-// Limits of a case; those of the requests in flight are the rotation's.
+// Limits of a case. The limit of requests in flight is the maximum concurrency
+// of a rotation.
 const (
 	maxTargets  = 5000
 	maxInFlight = 64
 	maxLatency  = time.Minute
 )
 
-// benchCase is a setting that every way to rotate is measured in.
+// benchCase is a setting in which all methods are measured.
 type benchCase struct {
 	targets  int
 	latency  time.Duration // of each request
-	inFlight int           // requests at a time
+	inFlight int           // concurrent requests
 }
 
-// The cases that are measured unless -cases picks others. They end within three
-// minutes, and within half a minute.
+// The cases measured by default and with -quick. They take about three minutes
+// and half a minute.
 const (
 	defaultCases = "16:100ms:4,64:20ms:8,64:200ms:8,128:50ms:16"
 	quickCases   = "16:50ms:4,64:20ms:8"
 )
 
-// concurrency is how many targets keyturn has in work: twice as many as there
-// may be requests in flight.
+// concurrency is the number of targets that keyturn rotates in parallel: twice
+// the allowed requests in flight.
 func (c benchCase) concurrency() int { return min(2*c.inFlight, workflows.MaxConcurrency) }
 
-// ideal is how long the case takes where the requests are all there is.
+// ideal is the time that the requests alone take.
 func (c benchCase) ideal() time.Duration {
 	return requestsPerTarget * time.Duration(c.targets) * c.latency / time.Duration(c.inFlight)
 }
@@ -46,7 +48,8 @@ func (c benchCase) String() string {
 	return fmt.Sprintf("%d:%s:%d", c.targets, c.latency, c.inFlight)
 }
 
-// parseCases reads cases as "TARGETS:LATENCY:IN-FLIGHT", separated by commas.
+// parseCases parses cases in the format "TARGETS:LATENCY:IN-FLIGHT", separated
+// by commas.
 func parseCases(text string) ([]benchCase, error) {
 	var cases []benchCase
 	for one := range strings.SplitSeq(text, ",") {
@@ -62,7 +65,7 @@ func parseCases(text string) ([]benchCase, error) {
 func parseCase(text string) (c benchCase, err error) {
 	parts := strings.Split(text, ":")
 	if len(parts) != 3 {
-		return c, fmt.Errorf("must be TARGETS:LATENCY:IN-FLIGHT, as in 64:200ms:8")
+		return c, fmt.Errorf("must be TARGETS:LATENCY:IN-FLIGHT, for example 64:200ms:8")
 	}
 	if c.targets, err = numberWithin(parts[0], 1, maxTargets); err != nil {
 		return c, fmt.Errorf("targets %w", err)
@@ -76,7 +79,7 @@ func parseCase(text string) (c benchCase, err error) {
 	return c, nil
 }
 
-// parseNumbers reads numbers that commas separate.
+// parseNumbers parses numbers separated by commas.
 func parseNumbers(text string, lowest, highest int) ([]int, error) {
 	var numbers []int
 	for one := range strings.SplitSeq(text, ",") {

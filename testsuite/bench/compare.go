@@ -7,60 +7,62 @@ import (
 	"keyturn/testsuite/simulator"
 )
 
-// warmUpTargets are those of the small cluster that is rotated first.
+// warmUpTargets is the size of the cluster that is rotated first.
 const warmUpTargets = 2
 
-// way is what one way to rotate took in one case, beside the ideal.
-type way struct {
+// method is the result of one method in one case, compared with the ideal.
+type method struct {
 	Seconds spread `json:"seconds"`
 	Share   spread `json:"shareOfIdeal"`
 	Runs    int    `json:"runs"`
-	// Account is that of the run of the median time.
-	Account account `json:"account"`
-	// RequestsPerTarget counts all requests with right credentials.
+	// Requests are the requests of the run with the median time.
+	Requests requestCounts `json:"requests"`
+	// RequestsPerTarget counts all authenticated requests.
 	RequestsPerTarget float64 `json:"requestsPerTarget"`
 }
 
-// costs are what a rotation by keyturn costs elsewhere than at Ops Manager; the
-// medians of the runs, but for the memory.
+// costs are the costs of a rotation by keyturn in Temporal and in the worker:
+// medians of the runs, except for the memory.
 type costs struct {
 	EventsPerTarget  float64 `json:"eventsPerTarget"`
 	BytesPerTarget   float64 `json:"bytesPerTarget"` // of history
 	ActionsPerTarget float64 `json:"actionsPerTarget"`
-	// Actions are those of one rotation, by type.
+	// Actions are the actions of one rotation, by type.
 	Actions actions `json:"actions"`
-	// PeakMemory of the worker's process, in bytes, over all its rotations.
+	// PeakMemory is the peak memory of the worker process, in bytes, over all
+	// its rotations.
 	PeakMemory uint64 `json:"peakMemory"`
 }
 
-// comparison is one case with all ways.
+// comparison is one case with all methods.
 type comparison struct {
 	Targets        int     `json:"targets"`
 	LatencySeconds float64 `json:"latencySeconds"`
 	InFlight       int     `json:"inFlight"`
 	IdealSeconds   float64 `json:"idealSeconds"`
 
-	// Keyturn has the worker's limit at InFlight, and twice as many targets in
-	// work: those that wait for Temporal keep no request from going out.
-	Keyturn way    `json:"keyturn"`
+	// Keyturn has the worker's limit at InFlight, and rotates twice as many
+	// targets in parallel: targets that wait for Temporal do not delay
+	// requests.
+	Keyturn method `json:"keyturn"`
 	Costs   costs  `json:"costs"`
 	Phases  phases `json:"phases"`
 
-	// KeyturnInStep has no more than InFlight targets in work.
-	KeyturnInStep way `json:"keyturnInStep"`
+	// KeyturnInStep rotates no more than InFlight targets in parallel.
+	KeyturnInStep method `json:"keyturnInStep"`
 
-	// Nil where curl is missing.
-	CurlParallel *way `json:"curlParallel"`
-	CurlLoop     *way `json:"curlLoop"`
+	// Nil if curl is not installed.
+	CurlParallel *method `json:"curlParallel"`
+	CurlLoop     *method `json:"curlLoop"`
 
 	measured benchCase
 }
 
-// compare measures the case in every way. The curl loop is run once: it is the
-// slowest by far, and varies the least.
-func (r *rig) compare(ctx context.Context, c benchCase, repeat int, withCurl bool) (comparison, error) {
+// compare measures the case with every method. The curl loop runs once: it is
+// by far the slowest, and varies the least.
+func (r *harness) compare(ctx context.Context, c benchCase, repeat int, withCurl bool) (comparison, error) {
 	var small, orders cluster
-	s, err := r.newSite(ctx, c.latency, 1, c.inFlight, func(om *simulator.Server) {
+	s, err := r.newTarget(ctx, c.latency, 1, c.inFlight, func(om *simulator.Server) {
 		small = addCluster(om, project, "warmup", warmUpTargets)
 		orders = addCluster(om, project, "orders", c.targets)
 	})
@@ -73,7 +75,7 @@ func (r *rig) compare(ctx context.Context, c benchCase, repeat int, withCurl boo
 		IdealSeconds: c.ideal().Seconds(), measured: c,
 	}
 	if err := s.measureKeyturn(ctx, &compared, small, orders, repeat); err != nil {
-		return compared, fmt.Errorf("%s, keyturn: %w", c, s.explain(err))
+		return compared, fmt.Errorf("%s, keyturn: %w", c, s.withWorkerLogs(err))
 	}
 	if withCurl {
 		if err := s.measureCurl(ctx, &compared, small, orders, repeat); err != nil {
@@ -83,12 +85,12 @@ func (r *rig) compare(ctx context.Context, c benchCase, repeat int, withCurl boo
 	return compared, nil
 }
 
-func (s *site) measureKeyturn(ctx context.Context, to *comparison, small, orders cluster, repeat int) error {
-	s.rig.tell("%s: keyturn, %d times", to.measured, repeat)
+func (s *target) measureKeyturn(ctx context.Context, to *comparison, small, orders cluster, repeat int) error {
+	s.harness.progressf("%s: keyturn, %d times", to.measured, repeat)
 	if err := s.warmUp(ctx, small); err != nil {
 		return err
 	}
-	before, err := s.rig.readActions(ctx)
+	before, err := s.harness.readActions(ctx)
 	if err != nil {
 		return err
 	}
@@ -96,7 +98,7 @@ func (s *site) measureKeyturn(ctx context.Context, to *comparison, small, orders
 	if err != nil {
 		return err
 	}
-	after, err := s.rig.readActions(ctx)
+	after, err := s.harness.readActions(ctx)
 	if err != nil {
 		return err
 	}
@@ -104,20 +106,20 @@ func (s *site) measureKeyturn(ctx context.Context, to *comparison, small, orders
 	if to.Phases, err = s.phasesOf(ctx, middle); err != nil {
 		return err
 	}
-	to.Keyturn = wayOf(to.measured, secondsOf(rotations), middle.account)
+	to.Keyturn = methodOf(to.measured, secondsOf(rotations), middle.requests)
 	to.Costs = costsOf(rotations, after.since(before, repeat), to.Targets)
-	s.rig.tell("%s: keyturn with as many targets in work, %d times", to.measured, repeat)
+	s.harness.progressf("%s: keyturn with concurrency = in flight, %d times", to.measured, repeat)
 	inStep, err := s.repeat(ctx, repeat, orders, to.InFlight, to.InFlight)
 	if err != nil {
 		return err
 	}
-	to.KeyturnInStep = wayOf(to.measured, secondsOf(inStep), inStep[middleOf(secondsOf(inStep))].account)
-	to.Costs.PeakMemory = endAndWeigh(s.workers)
+	to.KeyturnInStep = methodOf(to.measured, secondsOf(inStep), inStep[middleOf(secondsOf(inStep))].requests)
+	to.Costs.PeakMemory = stopAndMeasureMemory(s.workers)
 	return nil
 }
 
-// repeat measures a rotation so many times.
-func (s *site) repeat(ctx context.Context, times int, c cluster, concurrency, inFlight int) (rotations []rotation, err error) {
+// repeat measures a rotation several times.
+func (s *target) repeat(ctx context.Context, times int, c cluster, concurrency, inFlight int) (rotations []rotation, err error) {
 	for range times {
 		rotated, err := s.rotate(ctx, c, concurrency, inFlight)
 		if err != nil {
@@ -128,13 +130,13 @@ func (s *site) repeat(ctx context.Context, times int, c cluster, concurrency, in
 	return rotations, nil
 }
 
-func (s *site) measureCurl(ctx context.Context, to *comparison, small, orders cluster, repeat int) error {
+func (s *target) measureCurl(ctx context.Context, to *comparison, small, orders cluster, repeat int) error {
 	if _, _, err := s.curlLoop(ctx, small); err != nil {
 		return err
 	}
-	s.rig.tell("%s: curl, %d at a time, %d times", to.measured, to.InFlight, repeat)
+	s.harness.progressf("%s: curl, %d in parallel, %d times", to.measured, to.InFlight, repeat)
 	var seconds []float64
-	var accounts []account
+	var accounts []requestCounts
 	for range repeat {
 		took, counted, err := s.curlParallel(ctx, orders, to.InFlight)
 		if err != nil {
@@ -142,13 +144,13 @@ func (s *site) measureCurl(ctx context.Context, to *comparison, small, orders cl
 		}
 		seconds, accounts = append(seconds, took), append(accounts, counted)
 	}
-	parallel := wayOf(to.measured, seconds, accounts[middleOf(seconds)])
-	s.rig.tell("%s: curl, one after the other, once", to.measured)
+	parallel := methodOf(to.measured, seconds, accounts[middleOf(seconds)])
+	s.harness.progressf("%s: curl, sequential, once", to.measured)
 	took, counted, err := s.curlLoop(ctx, orders)
 	if err != nil {
 		return err
 	}
-	loop := wayOf(to.measured, []float64{took}, counted)
+	loop := methodOf(to.measured, []float64{took}, counted)
 	to.CurlParallel, to.CurlLoop = &parallel, &loop
 	return nil
 }
@@ -160,10 +162,10 @@ func secondsOf(rotations []rotation) (seconds []float64) {
 	return seconds
 }
 
-func wayOf(c benchCase, seconds []float64, counted account) way {
+func methodOf(c benchCase, seconds []float64, counted requestCounts) method {
 	took := spreadOf(seconds)
-	return way{
-		Seconds: took, Share: shareOfIdeal(c.ideal(), took), Runs: len(seconds), Account: counted,
+	return method{
+		Seconds: took, Share: shareOfIdeal(c.ideal(), took), Runs: len(seconds), Requests: counted,
 		RequestsPerTarget: float64(counted.KeyRequests+counted.OtherRequests) / float64(c.targets),
 	}
 }

@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"keyturn/testsuite/programs"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/childproc"
 )
 
-// documentedJob is Ops Manager's documented job for each target: a PUT by curl,
-// with a GET before and a GET after, which say what has changed. $URL is the
-// address up to the target's id, the ids are the arguments.
+// documentedJob is Ops Manager's documented request for each target: a PUT with
+// curl, with a GET before and after that show the change. $URL is the address
+// up to the target's ID; the IDs are the arguments.
 const documentedJob = `set -e
 for id do
   for method in GET PUT GET; do
@@ -24,7 +24,8 @@ for id do
   done
 done`
 
-// missingForCurl names the programs of the curl columns that this machine lacks.
+// missingForCurl returns the programs for the curl methods that are not
+// installed.
 func missingForCurl() (missing []string) {
 	for _, name := range []string{"curl", "sh", "xargs"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -34,35 +35,35 @@ func missingForCurl() (missing []string) {
 	return missing
 }
 
-// curlLoop does the targets one after the other, one curl process at a time.
-func (s *site) curlLoop(ctx context.Context, c cluster) (float64, account, error) {
+// curlLoop rotates the targets sequentially, with one curl process at a time.
+func (s *target) curlLoop(ctx context.Context, c cluster) (float64, requestCounts, error) {
 	return s.curl(ctx, c, 1, exec.Command("sh", append([]string{"-c", documentedJob, "sh"}, c.targets...)...))
 }
 
-// curlParallel keeps so many of those loops going, a target each.
-func (s *site) curlParallel(ctx context.Context, c cluster, inFlight int) (float64, account, error) {
+// curlParallel runs inFlight of these loops in parallel, each for one target.
+func (s *target) curlParallel(ctx context.Context, c cluster, inFlight int) (float64, requestCounts, error) {
 	command := exec.Command("xargs", "-P", strconv.Itoa(inFlight), "-n", "1", "sh", "-c", documentedJob, "sh")
 	command.Stdin = strings.NewReader(strings.Join(c.targets, "\n") + "\n")
 	return s.curl(ctx, c, inFlight, command)
 }
 
-func (s *site) curl(ctx context.Context, c cluster, inFlight int, command *exec.Cmd) (float64, account, error) {
-	var complaints bytes.Buffer
-	command.Stderr = &complaints
-	command.Env = programs.Environment(
-		programs.Variable{Name: "URL", Value: s.om.Address + s.om.APIPath() + "/groups/" + c.projectID + "/backupConfigs"},
-		programs.Variable{Name: "USER_AND_KEY", Value: simulator.DefaultPublicKey + ":" + simulator.DefaultPrivateKey},
+func (s *target) curl(ctx context.Context, c cluster, inFlight int, command *exec.Cmd) (float64, requestCounts, error) {
+	var messages bytes.Buffer
+	command.Stderr = &messages
+	command.Env = childproc.Environment(
+		childproc.Variable{Name: "URL", Value: s.om.Address + s.om.APIPath() + "/groups/" + c.projectID + "/backupConfigs"},
+		childproc.Variable{Name: "USER_AND_KEY", Value: simulator.DefaultPublicKey + ":" + simulator.DefaultPrivateKey},
 	)
 	s.om.ResetLedger()
-	begun := time.Now()
-	loops, err := programs.StartInBackground(command)
+	started := time.Now()
+	loops, err := childproc.StartInBackground(command)
 	if err == nil {
 		err = loops.Wait(ctx)
 	}
-	seconds := time.Since(begun).Seconds()
+	seconds := time.Since(started).Seconds()
 	if err != nil {
-		return 0, account{}, fmt.Errorf("curl: %w: %s", causeOf(ctx, err), strings.TrimSpace(complaints.String()))
+		return 0, requestCounts{}, fmt.Errorf("curl: %w: %s", causeOf(ctx, err), strings.TrimSpace(messages.String()))
 	}
-	counted, err := accountOf(s.om.Ledger(), c.targets, inFlight)
+	counted, err := countRequests(s.om.Ledger(), c.targets, inFlight)
 	return seconds, counted, err
 }

@@ -18,33 +18,33 @@ import (
 )
 
 const (
-	// visibilityTime is how long the server's list of runs may take to be
-	// complete, visibilityInterval the time between two looks.
+	// visibilityTime limits the time until the server's list of runs is
+	// complete, visibilityInterval is the time between two reads.
 	visibilityTime     = 60 * time.Second
 	visibilityInterval = 250 * time.Millisecond
 
-	// maxScanned is how many histories are read event by event: the biggest.
-	// The length and size of all of them come from the list of runs.
+	// maxScanned is how many histories, the largest, are read event by event.
+	// The lengths and sizes of all histories come from the list of runs.
 	maxScanned = 2000
-	// readersAtATime read histories.
+	// readersAtATime is how many histories are read in parallel.
 	readersAtATime = 4
 )
 
-// workflowRun is one run of a workflow that is closed.
+// workflowRun is a closed run of a workflow.
 type workflowRun struct {
 	workflowID, runID, workflowType string
 
 	events, bytes int64
-	continued     bool // as another run
+	continued     bool // as new
 }
 
-// runsSince lists the runs on the site's task queue that began at a time or
-// later, and waits until the list is complete: all are closed, so many
-// workflows have ended, and two looks show the same.
-func (s *site) runsSince(ctx context.Context, begun time.Time, workflows int) ([]workflowRun, error) {
+// runsSince lists the runs on the target's task queue that started since then.
+// It waits until the list is complete: all runs are closed, this number of
+// workflows has ended, and two reads give the same list.
+func (s *target) runsSince(ctx context.Context, startedAt time.Time, workflows int) ([]workflowRun, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, visibilityTime, fmt.Errorf("the list of runs was not complete after %s", visibilityTime))
 	defer cancel()
-	query := fmt.Sprintf("TaskQueue = '%s' AND StartTime >= '%s'", s.taskQueue, begun.UTC().Format(time.RFC3339Nano))
+	query := fmt.Sprintf("TaskQueue = '%s' AND StartTime >= '%s'", s.taskQueue, startedAt.UTC().Format(time.RFC3339Nano))
 	var seen []workflowRun
 	for {
 		runs, complete, err := s.listRuns(ctx, query, workflows)
@@ -63,11 +63,11 @@ func (s *site) runsSince(ctx context.Context, begun time.Time, workflows int) ([
 	}
 }
 
-func (s *site) listRuns(ctx context.Context, query string, workflows int) (runs []workflowRun, complete bool, err error) {
+func (s *target) listRuns(ctx context.Context, query string, workflows int) (runs []workflowRun, complete bool, err error) {
 	ended, running := 0, 0
 	var token []byte
 	for {
-		page, err := s.rig.temporal.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query, NextPageToken: token})
+		page, err := s.harness.temporal.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query, NextPageToken: token})
 		if err != nil {
 			return nil, false, err
 		}
@@ -97,12 +97,12 @@ func runOf(info *workflowpb.WorkflowExecutionInfo) workflowRun {
 	}
 }
 
-// histories sums runs up.
+// histories are sums over runs.
 type histories struct {
 	runs              int
 	events, bytes     int64
 	biggestHistory    int64  // events
-	biggestHistoryRun string // its workflow's id
+	biggestHistoryRun string // workflow ID
 }
 
 func historiesOf(runs []workflowRun) histories {
@@ -117,10 +117,10 @@ func historiesOf(runs []workflowRun) histories {
 	return h
 }
 
-// history reads a run's events.
-func (s *site) history(ctx context.Context, r workflowRun) ([]*historypb.HistoryEvent, error) {
+// history returns the events of a run.
+func (s *target) history(ctx context.Context, r workflowRun) ([]*historypb.HistoryEvent, error) {
 	var events []*historypb.HistoryEvent
-	pages := s.rig.temporal.GetWorkflowHistory(ctx, r.workflowID, r.runID, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	pages := s.harness.temporal.GetWorkflowHistory(ctx, r.workflowID, r.runID, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for pages.HasNext() {
 		event, err := pages.Next()
 		if err != nil {
@@ -131,9 +131,9 @@ func (s *site) history(ctx context.Context, r workflowRun) ([]*historypb.History
 	return events, nil
 }
 
-// biggestPayload reads the biggest histories, and gives the bytes of the biggest
-// payload of any of their events.
-func (s *site) biggestPayload(ctx context.Context, runs []workflowRun) (bytes int64, scanned int, err error) {
+// biggestPayload returns the size of the largest payload in the largest
+// histories.
+func (s *target) biggestPayload(ctx context.Context, runs []workflowRun) (bytes int64, scanned int, err error) {
 	bySize := slices.Clone(runs)
 	slices.SortStableFunc(bySize, func(a, b workflowRun) int { return int(b.bytes - a.bytes) })
 	bySize = bySize[:min(len(bySize), maxScanned)]

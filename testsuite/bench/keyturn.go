@@ -7,21 +7,21 @@ import (
 
 	"go.temporal.io/sdk/client"
 
-	"keyturn/testsuite/environment"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/invariants"
 	"keyturn/workflows"
 )
 
 const project = simulator.DefaultProjectID
 
-// cluster is what is rotated: a sharded cluster, or a replica set.
+// cluster is a sharded cluster or a replica set.
 type cluster struct {
 	projectID, id string
 	targets       []string
 }
 
-// addCluster adds a cluster with so many targets: shards and a config server,
-// or, for one target, a replica set.
+// addCluster adds a cluster with this number of targets: shards and a config
+// server, or a replica set for one target.
 func addCluster(om *simulator.Server, projectID, name string, targets int) cluster {
 	if targets == 1 {
 		set := om.AddReplicaSet(projectID, name)
@@ -35,43 +35,43 @@ func (c cluster) workflowID() string {
 	return workflows.RotateClusterID(workflows.DefaultConnection, c.projectID, c.id)
 }
 
-// start starts RotateCluster as any caller does.
-func (s *site) start(ctx context.Context, c cluster, concurrency int) (client.WorkflowRun, error) {
-	return s.rig.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+// start starts RotateCluster like any caller.
+func (s *target) start(ctx context.Context, c cluster, concurrency int) (client.WorkflowRun, error) {
+	return s.harness.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: c.workflowID(), TaskQueue: s.taskQueue, WorkflowExecutionErrorWhenAlreadyStarted: true,
 	}, workflows.RotateClusterType, workflows.RotateClusterInput{
 		ProjectID: c.projectID, ClusterID: c.id, Concurrency: concurrency, OnFailure: workflows.OnFailureStop, ExpectedTargets: len(c.targets),
 	})
 }
 
-// await waits for a rotation's result.
-func (s *site) await(ctx context.Context, c cluster, started client.WorkflowRun) (*workflows.RotateClusterResult, error) {
+// await waits for the result of a rotation.
+func (s *target) await(ctx context.Context, c cluster, started client.WorkflowRun) (*workflows.RotateClusterResult, error) {
 	var result workflows.RotateClusterResult
 	if err := started.Get(ctx, &result); err != nil {
 		return nil, causeOf(ctx, err)
 	}
 	if result.Outcome != workflows.OutcomeRotated || len(result.Targets) != len(c.targets) {
-		return nil, fmt.Errorf("%s: outcome %s with %d targets, not %d", c.workflowID(), result.Outcome, len(result.Targets), len(c.targets))
+		return nil, fmt.Errorf("%s: outcome %s with %d targets, expected %d", c.workflowID(), result.Outcome, len(result.Targets), len(c.targets))
 	}
 	return &result, nil
 }
 
-// rotation is one measured run of keyturn.
+// rotation is one measured rotation by keyturn.
 type rotation struct {
 	seconds   float64
-	account   account
+	requests  requestCounts
 	histories histories
 	runs      []workflowRun
 }
 
-// rotate measures a rotation as its caller sees it: from asking for it to having
-// its result, so listing and reading included. The records are compared with the
-// ledger, and so are the requests in flight.
-func (s *site) rotate(ctx context.Context, c cluster, concurrency, inFlight int) (measured rotation, err error) {
+// rotate measures a rotation from its start to its result, which includes
+// listing and reading. It checks the records and the requests in flight against
+// the ledger.
+func (s *target) rotate(ctx context.Context, c cluster, concurrency, inFlight int) (measured rotation, err error) {
 	ctx, stop := s.whileWorkersRun(ctx)
 	defer stop()
 	s.om.ResetLedger()
-	begun := time.Now()
+	startedAt := time.Now()
 	started, err := s.start(ctx, c, concurrency)
 	if err != nil {
 		return measured, causeOf(ctx, err)
@@ -80,28 +80,29 @@ func (s *site) rotate(ctx context.Context, c cluster, concurrency, inFlight int)
 	if err != nil {
 		return measured, err
 	}
-	measured.seconds = time.Since(begun).Seconds()
+	measured.seconds = time.Since(startedAt).Seconds()
 	ledger := s.om.Ledger()
-	if err := environment.CheckRecords(ledger, result.Targets); err != nil {
+	if err := invariants.CheckRecords(ledger, result.Targets); err != nil {
 		return measured, err
 	}
-	if measured.account, err = accountOf(ledger, c.targets, inFlight); err != nil {
+	if measured.requests, err = countRequests(ledger, c.targets, inFlight); err != nil {
 		return measured, err
 	}
-	if measured.runs, err = s.runsSince(ctx, begun, 1); err != nil {
+	if measured.runs, err = s.runsSince(ctx, startedAt, 1); err != nil {
 		return measured, err
 	}
 	measured.histories = historiesOf(measured.runs)
 	return measured, nil
 }
 
-// warmUp does what a first rotation costs more: connections, digests, caches.
-func (s *site) warmUp(ctx context.Context, small cluster) error {
+// warmUp has the additional costs of a first rotation: connections, digests,
+// caches.
+func (s *target) warmUp(ctx context.Context, small cluster) error {
 	_, err := s.rotate(ctx, small, len(small.targets), len(small.targets))
 	return err
 }
 
-// causeOf is err, unless it is but a consequence of ctx having ended.
+// causeOf is err, or the cause of ctx if err is a consequence of its end.
 func causeOf(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)

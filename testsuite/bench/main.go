@@ -1,12 +1,13 @@
-// Command bench measures keyturn beside the ideal and beside the documented curl
-// loop, on one machine that needs nothing but Go, and curl for its columns: it
-// starts a real Temporal server, a simulated Ops Manager and the worker itself.
+// Command bench compares keyturn with the ideal and with the documented curl
+// loop, on one machine. It needs only Go, and curl for the curl methods: it
+// starts a real Temporal server, a simulated Ops Manager and the worker.
 //
 //	go run ./testsuite/bench                      # about three minutes
 //	go run ./testsuite/bench -quick               # half a minute
 //	go run ./testsuite/bench -svg docs/benchmark.svg
-//	go run ./testsuite/bench -growth              # 100, 1,000 and 10,000 targets
+//	go run ./testsuite/bench -growth              # 100 to 10,000 targets, 100 to 2,000 clusters in a project
 //	go run ./testsuite/bench -workers 1,2,4
+//	go run ./testsuite/bench -deployment 1,16     # about twelve minutes
 package main
 
 import (
@@ -20,29 +21,32 @@ import (
 	"strings"
 	"time"
 
-	"keyturn/testsuite/programs"
+	"keyturn/testsuite/support/childproc"
+	"keyturn/workflows"
 )
 
-// Exit codes; a signal is told as shells tell it.
+// Exit codes; a signal gives 128 plus its number.
 const (
-	exitFailed   = 1
-	exitWrongUse = 2
-	exitSignal   = 128
+	exitFailed = 1
+	exitUsage  = 2
+	exitSignal = 128
 )
 
 // settings are the flags.
 type settings struct {
-	cases    []benchCase
-	repeat   int
-	output   string
-	svg      string
-	phases   bool
-	latency  time.Duration
-	growth   bool
-	sizes    []int
-	shards   int
-	workers  []int
-	toServer []string
+	cases      []benchCase
+	repeat     int
+	output     string
+	svg        string
+	phases     bool
+	latency    time.Duration
+	growth     bool
+	sizes      []int
+	shards     int
+	clusters   []int
+	workers    []int
+	deployment []int
+	serverArgs []string
 }
 
 const (
@@ -51,7 +55,7 @@ const (
 )
 
 func main() {
-	ctx, stop := programs.UntilSignal()
+	ctx, stop := childproc.UntilSignal()
 	code := execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -65,10 +69,10 @@ func execute(ctx context.Context, arguments []string, stdout, stderr io.Writer) 
 		return 0
 	case err != nil:
 		fmt.Fprintln(stderr, "bench:", err)
-		return exitWrongUse
+		return exitUsage
 	}
 	err = run(ctx, configured, stdout, stderr)
-	var interrupted *programs.Interruption
+	var interrupted *childproc.Interruption
 	switch {
 	case err == nil:
 		return 0
@@ -83,18 +87,20 @@ func execute(ctx context.Context, arguments []string, stdout, stderr io.Writer) 
 func parse(arguments []string, stderr io.Writer) (s settings, err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	cases := flags.String("cases", defaultCases, "`TARGETS:LATENCY:IN-FLIGHT,...`: what is measured in every way")
-	quick := flags.Bool("quick", false, "measure "+quickCases+", for half a minute")
-	flags.IntVar(&s.repeat, "repeat", 3, "how often each is run, but for the curl loop; the median is shown with the least and the most")
+	cases := flags.String("cases", defaultCases, "`cases` to measure with every method, each one as TARGETS:LATENCY:IN-FLIGHT, separated by commas")
+	quick := flags.Bool("quick", false, "measure only "+quickCases+" (half a minute)")
+	flags.IntVar(&s.repeat, "repeat", 3, "number of runs of each method except the curl loop; the report shows median, minimum and maximum")
 	flags.StringVar(&s.output, "o", outputText, "text or json")
-	flags.StringVar(&s.svg, "svg", "", "`FILE` to draw a picture of the shares of the ideal to")
-	flags.BoolVar(&s.phases, "phases", false, "show where keyturn's time goes, too")
-	flags.BoolVar(&s.growth, "growth", false, "instead: whether a target's cost stays the same as fleets and clusters grow; fails where it does not")
-	sizes := flags.String("sizes", "100,1000,10000", "targets of the fleets of -growth, tens; the others are compared with the first")
-	flags.IntVar(&s.shards, "shards", 1000, "shards of the one cluster of -growth")
-	workers := flags.String("workers", "", "instead: the same load with as many worker processes, as in `1,2,4`")
-	flags.DurationVar(&s.latency, "latency", 10*time.Millisecond, "latency of a request with -growth and -workers")
-	server := flags.String("server-args", "", "further arguments of `temporal server start-dev`; none of the server's settings is tuned otherwise")
+	flags.StringVar(&s.svg, "svg", "", "write a bar chart of the shares of the ideal to `FILE`")
+	flags.BoolVar(&s.phases, "phases", false, "show the phases of a rotation by keyturn")
+	flags.BoolVar(&s.growth, "growth", false, "instead, measure whether the cost per target stays constant as fleets and clusters grow; fails if it does not")
+	sizes := flags.String("sizes", "100,1000,10000", "targets of the fleets of -growth, multiples of ten; the first one is the baseline; empty for none")
+	flags.IntVar(&s.shards, "shards", 1000, "shards of the single cluster of -growth; 0 for none")
+	clusters := flags.String("clusters", "100,400,2000", "clusters of the projects of -growth, of three targets each; the first one is the baseline; empty for none")
+	workers := flags.String("workers", "", "instead, measure the same load with these `numbers` of worker processes, for example 1,2,4")
+	deployment := flags.String("deployment", "", "instead, measure rotations of a deployment's keys, 100 replica sets of 3 members, with these `numbers` of replica sets at a time, for example 1,16")
+	flags.DurationVar(&s.latency, "latency", 10*time.Millisecond, "latency of each request with -growth, -workers and -deployment")
+	server := flags.String("server-args", "", "additional `arguments` of temporal server start-dev; all other settings of the server are defaults")
 	switch err := flags.Parse(arguments); {
 	case errors.Is(err, flag.ErrHelp):
 		flags.SetOutput(stderr)
@@ -106,19 +112,31 @@ func parse(arguments []string, stderr io.Writer) (s settings, err error) {
 	if *quick {
 		*cases = quickCases
 	}
-	s.toServer = strings.Fields(*server)
+	s.serverArgs = strings.Fields(*server)
 	if flags.NArg() > 0 {
 		return s, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
 	if s.cases, err = parseCases(*cases); err != nil {
 		return s, fmt.Errorf("-cases: %w", err)
 	}
-	if s.sizes, err = parseNumbers(*sizes, clusterTargets, maxFleet); err != nil {
-		return s, fmt.Errorf("-sizes: %w", err)
+	if *sizes != "" {
+		if s.sizes, err = parseNumbers(*sizes, clusterTargets, maxFleet); err != nil {
+			return s, fmt.Errorf("-sizes: %w", err)
+		}
+	}
+	if *clusters != "" {
+		if s.clusters, err = parseNumbers(*clusters, 1, maxProjectClusters); err != nil {
+			return s, fmt.Errorf("-clusters: %w", err)
+		}
 	}
 	if *workers != "" {
 		if s.workers, err = parseNumbers(*workers, 1, maxWorkers); err != nil {
 			return s, fmt.Errorf("-workers: %w", err)
+		}
+	}
+	if *deployment != "" {
+		if s.deployment, err = parseNumbers(*deployment, 1, workflows.MaxConcurrency); err != nil {
+			return s, fmt.Errorf("-deployment: %w", err)
 		}
 	}
 	return s, s.check()
@@ -132,24 +150,28 @@ func (s settings) check() error {
 		return errors.New("-o: must be text or json")
 	case s.latency < time.Millisecond || s.latency > maxLatency:
 		return fmt.Errorf("-latency: must be 1ms to %s", maxLatency)
-	case s.shards < 1 || s.shards > maxTargets:
-		return fmt.Errorf("-shards: must be 1 to %d", maxTargets)
+	case s.shards < 0 || s.shards > maxTargets:
+		return fmt.Errorf("-shards: must be 0 to %d", maxTargets)
+	case !slices.IsSorted(s.clusters):
+		return errors.New("-clusters: must be in ascending order: the first one is the baseline")
 	case !slices.IsSorted(s.sizes):
-		return errors.New("-sizes: must grow: the others are compared with the first")
+		return errors.New("-sizes: must be in ascending order: the first one is the baseline")
 	case slices.ContainsFunc(s.sizes, func(size int) bool { return size%clusterTargets != 0 }):
-		return fmt.Errorf("-sizes: must be tens: clusters have %d targets", clusterTargets)
-	case s.growth && s.workers != nil:
-		return errors.New("-growth and -workers are two different measurements")
-	case s.svg != "" && (s.growth || s.workers != nil):
-		return errors.New("-svg: there is a picture of the cases only")
+		return fmt.Errorf("-sizes: must be multiples of %d, the targets of each cluster", clusterTargets)
+	case s.growth && s.workers != nil, s.deployment != nil && (s.growth || s.workers != nil):
+		return errors.New("set only one of -growth, -workers and -deployment")
+	case s.svg != "" && (s.growth || s.workers != nil || s.deployment != nil):
+		return errors.New("-svg: not available with -growth, -workers and -deployment")
+	case s.deployment != nil && s.output != outputText:
+		return errors.New("-deployment: only text")
 	}
 	return nil
 }
 
-// run measures what the settings ask for. Nothing that it has started is left
-// when it returns.
+// run measures what the settings ask for. When it returns, everything that it
+// started has ended.
 func run(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) {
-	r, err := newRig(ctx, s.toServer, stderr)
+	r, err := newHarness(ctx, s.serverArgs, stderr)
 	if err != nil {
 		return causeOf(ctx, err)
 	}
@@ -157,6 +179,8 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) 
 	switch {
 	case s.growth:
 		return r.runGrowth(ctx, s, stdout)
+	case s.deployment != nil:
+		return r.runDeployments(ctx, s, stdout)
 	case s.workers != nil:
 		return r.runWorkers(ctx, s, stdout)
 	default:

@@ -10,23 +10,23 @@ import (
 	"keyturn/activities"
 )
 
-// phases tell where a rotation's time went, by the times of its history's
+// phases are the parts of a rotation's time, from the times of its history
 // events.
 type phases struct {
-	// The parts of the whole, in seconds: until the first activity is there to
-	// be done, listing, reading, the first target alone, the others, and what
-	// was left after the last activity.
+	// The phases, in seconds: until the first activity is scheduled, listing,
+	// reading, the first target, the others, and the rest after the last
+	// activity.
 	Starting float64 `json:"starting"`
 	Listing  float64 `json:"listing"`
 	Reading  float64 `json:"reading"`
 	Canary   float64 `json:"canary"`
 	Rotating float64 `json:"rotating"`
 	Ending   float64 `json:"ending"`
-	// Busy is how many activities were being worked on, on an average, while
-	// the others were rotated.
+	// Busy is the average number of running activities while the others are
+	// rotated.
 	Busy float64 `json:"busy"`
-	// Turn is how long the workflow took, on an average, to take note of an
-	// activity's end and to ask for what is next.
+	// Turn is the average time from the end of an activity to the completion of
+	// the workflow task that handles it.
 	Turn  float64        `json:"turn"`
 	Kinds []activityKind `json:"activities"`
 }
@@ -35,18 +35,19 @@ type phases struct {
 type activityKind struct {
 	Type  string  `json:"type"`
 	Count int     `json:"count"`
-	Wait  float64 `json:"wait"` // from being asked for to being begun
-	Work  float64 `json:"work"` // from being begun to its end
+	Wait  float64 `json:"wait"` // from scheduled to started
+	Work  float64 `json:"work"` // from started to completed
 }
 
-// activityTimes are one activity's.
+// activityTimes are the times of one activity.
 type activityTimes struct {
-	kind                   string
-	scheduled, begun, done time.Time
+	kind                       string
+	scheduled, startedAt, done time.Time
 }
 
-// phasesOf reads a rotation of one run; one that has continued as new has none.
-func (s *site) phasesOf(ctx context.Context, r rotation) (phases, error) {
+// phasesOf returns the phases of a rotation with one run; a rotation that has
+// continued as new has none.
+func (s *target) phasesOf(ctx context.Context, r rotation) (phases, error) {
 	if len(r.runs) != 1 {
 		return phases{}, nil
 	}
@@ -71,8 +72,8 @@ func phasesOf(events []*historypb.HistoryEvent) phases {
 	return p
 }
 
-// activityTimesOf lists the activities in the order in which they were asked
-// for.
+// activityTimesOf lists the activities in the order in which they were
+// scheduled.
 func activityTimesOf(events []*historypb.HistoryEvent) []*activityTimes {
 	var all []*activityTimes
 	byEvent := map[int64]*activityTimes{}
@@ -80,10 +81,10 @@ func activityTimesOf(events []*historypb.HistoryEvent) []*activityTimes {
 		at := event.GetEventTime().AsTime()
 		switch {
 		case event.GetActivityTaskScheduledEventAttributes() != nil:
-			one := &activityTimes{kind: event.GetActivityTaskScheduledEventAttributes().GetActivityType().GetName(), scheduled: at, begun: at, done: at}
+			one := &activityTimes{kind: event.GetActivityTaskScheduledEventAttributes().GetActivityType().GetName(), scheduled: at, startedAt: at, done: at}
 			all, byEvent[event.GetEventId()] = append(all, one), one
 		case event.GetActivityTaskStartedEventAttributes() != nil:
-			byEvent[event.GetActivityTaskStartedEventAttributes().GetScheduledEventId()].begun = at
+			byEvent[event.GetActivityTaskStartedEventAttributes().GetScheduledEventId()].startedAt = at
 		case event.GetActivityTaskCompletedEventAttributes() != nil:
 			byEvent[event.GetActivityTaskCompletedEventAttributes().GetScheduledEventId()].done = at
 		}
@@ -91,9 +92,9 @@ func activityTimesOf(events []*historypb.HistoryEvent) []*activityTimes {
 	return all
 }
 
-// marksOf are the borders between the phases: the workflow's start, the first
-// activity, the end of listing, the first target's begin, the second one's, the
-// last activity's end, and the workflow's.
+// marksOf returns the boundaries of the phases: the start of the workflow, the
+// first activity, the end of listing, the start of the first target and of the
+// second one, the end of the last activity, and the end of the workflow.
 func marksOf(events []*historypb.HistoryEvent, done []*activityTimes) [7]time.Time {
 	var marks [7]time.Time
 	marks[0], marks[1] = events[0].GetEventTime().AsTime(), done[0].scheduled
@@ -113,7 +114,7 @@ func marksOf(events []*historypb.HistoryEvent, done []*activityTimes) [7]time.Ti
 		}
 	}
 	marks[5], marks[6] = last, events[len(events)-1].GetEventTime().AsTime()
-	for i := 4; i >= 2; i-- { // what was not there took no time
+	for i := 4; i >= 2; i-- { // a missing phase takes no time
 		if marks[i].IsZero() {
 			marks[i] = marks[i+1]
 		}
@@ -151,8 +152,8 @@ func kindsOf(done []*activityTimes) (kinds []activityKind) {
 			kinds = append(kinds, activityKind{Type: one.kind})
 		}
 		kinds[i].Count++
-		kinds[i].Wait += one.begun.Sub(one.scheduled).Seconds()
-		kinds[i].Work += one.done.Sub(one.begun).Seconds()
+		kinds[i].Wait += one.startedAt.Sub(one.scheduled).Seconds()
+		kinds[i].Work += one.done.Sub(one.startedAt).Seconds()
 	}
 	for i := range kinds {
 		kinds[i].Wait /= float64(kinds[i].Count)
@@ -167,8 +168,8 @@ func busy(done []*activityTimes, from, to time.Time) float64 {
 	}
 	var sum float64
 	for _, one := range done {
-		begun, ended := later(one.begun, from), earlier(one.done, to)
-		sum += max(ended.Sub(begun).Seconds(), 0)
+		startedAt, ended := later(one.startedAt, from), earlier(one.done, to)
+		sum += max(ended.Sub(startedAt).Seconds(), 0)
 	}
 	return sum / to.Sub(from).Seconds()
 }

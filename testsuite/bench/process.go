@@ -8,13 +8,12 @@ import (
 
 	"github.com/prometheus/procfs"
 
-	"keyturn/testsuite/programs"
+	"keyturn/testsuite/support/childproc"
 )
 
-// peakMemory is the greatest resident set of a process that runs, in bytes; 0 =
-// the system does not tell of a running one. It is taken from /proc and not from
-// rusage where both are: Linux counts into a child's rusage what its parent had
-// when it started it.
+// peakMemory is the maximum resident set of a running process, in bytes; 0 if
+// the system does not report it. /proc is preferred to rusage: on Linux, a
+// child's rusage includes the memory of its parent at the start of the child.
 func peakMemory(pid int) uint64 {
 	process, err := procfs.NewProc(pid)
 	if err != nil {
@@ -27,7 +26,7 @@ func peakMemory(pid int) uint64 {
 	return status.VmHWM
 }
 
-// peakMemoryOfEnded is what peakMemory would be of a process that has ended.
+// peakMemoryOfEnded is peakMemory for a process that has ended.
 func peakMemoryOfEnded(state *os.ProcessState) uint64 {
 	usage, isUsage := state.SysUsage().(*syscall.Rusage)
 	if !isUsage {
@@ -39,9 +38,9 @@ func peakMemoryOfEnded(state *os.ProcessState) uint64 {
 	return uint64(usage.Maxrss) * 1024
 }
 
-// endAndWeigh ends workers, which have nothing left to do, and tells the greatest
-// memory that one of them had.
-func endAndWeigh(workers []*programs.Child) (most uint64) {
+// stopAndMeasureMemory stops idle workers and returns the maximum memory of one
+// of them.
+func stopAndMeasureMemory(workers []*childproc.Child) (most uint64) {
 	for _, worker := range workers {
 		memory := peakMemory(worker.PID())
 		worker.Kill()
@@ -53,18 +52,18 @@ func endAndWeigh(workers []*programs.Child) (most uint64) {
 	return most
 }
 
-// cpuTimes is what processes have used so far; nil = the system does not tell.
+// cpuTimes is the CPU time used so far; nil if the system does not report it.
 type cpuTimes struct{ server, workers, self *float64 }
 
-func (s *site) cpuTimes() cpuTimes {
+func (s *target) cpuTimes() cpuTimes {
 	return cpuTimes{
-		server:  sumOfCPU(s.rig.server.PID()),
+		server:  sumOfCPU(s.harness.server.PID()),
 		workers: sumOfCPU(pidsOf(s.workers)...),
 		self:    cpuOfSelf(),
 	}
 }
 
-func pidsOf(workers []*programs.Child) (pids []int) {
+func pidsOf(workers []*childproc.Child) (pids []int) {
 	for _, worker := range workers {
 		pids = append(pids, worker.PID())
 	}
@@ -87,7 +86,8 @@ func sumOfCPU(pids ...int) *float64 {
 	return &sum
 }
 
-// cpuOfSelf is that of this process: the simulated Ops Manager, above all.
+// cpuOfSelf is the CPU time of this process, mainly of the simulated Ops
+// Manager.
 func cpuOfSelf() *float64 {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
@@ -97,7 +97,7 @@ func cpuOfSelf() *float64 {
 	return &seconds
 }
 
-// cores is how many cores were busy with it since an earlier time.
+// cores is the average number of busy cores since an earlier time.
 func cores(now, earlier *float64, took time.Duration) *float64 {
 	if now == nil || earlier == nil {
 		return nil

@@ -15,27 +15,28 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// none stands in a table for what was not measured.
+// none marks what was not measured.
 const none = "-"
 
-// comparisons are the report of all cases.
+// comparisons is the report of all cases.
 type comparisons struct {
 	Machine machine      `json:"machine"`
 	Repeat  int          `json:"repeat"`
 	Cases   []comparison `json:"cases"`
-	// MissingForCurl are the programs for want of which curl was not measured.
+	// MissingForCurl are the missing programs because of which curl was not
+	// measured.
 	MissingForCurl []string `json:"missingForCurl,omitempty"`
 }
 
-// runCases measures the cases one after the other and reports them.
-func (r *rig) runCases(ctx context.Context, s settings, stdout io.Writer) error {
+// runCases measures the cases sequentially and reports them.
+func (r *harness) runCases(ctx context.Context, s settings, stdout io.Writer) error {
 	report := comparisons{Repeat: s.repeat, MissingForCurl: missingForCurl()}
 	var err error
 	if report.Machine, err = r.machine(ctx); err != nil {
 		return err
 	}
 	if len(report.MissingForCurl) > 0 {
-		r.tell("curl is not measured: this machine has no %s", strings.Join(report.MissingForCurl, ", no "))
+		r.progressf("curl is not measured: not installed: %s", strings.Join(report.MissingForCurl, ", "))
 	}
 	for _, c := range s.cases {
 		compared, err := r.compare(ctx, c, s.repeat, len(report.MissingForCurl) == 0)
@@ -64,12 +65,12 @@ func writeJSON(to io.Writer, report any) error {
 
 func (c comparisons) text(withPhases bool) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "keyturn's benchmark: %s\n", c.Machine)
-	fmt.Fprintf(&b, "\nShare of the ideal: 1.00 = no longer than the requests must take, 3 a target; in brackets the least\nand the most of %d runs\n%s\n", c.Repeat, c.shares())
-	fmt.Fprintf(&b, "\nWhat Ops Manager was asked\n%s\n", c.accounts())
-	fmt.Fprintf(&b, "\nWhat it costs Temporal and the worker\n%s\n", c.costs())
+	fmt.Fprintf(&b, "keyturn benchmark: %s\n", c.Machine)
+	fmt.Fprintf(&b, "\nShare of the ideal: 1.00 = as fast as the 3 requests per target allow; in brackets minimum and maximum\nof %d runs\n%s\n", c.Repeat, c.shares())
+	fmt.Fprintf(&b, "\nRequests to Ops Manager\n%s\n", c.requestTable())
+	fmt.Fprintf(&b, "\nCosts in Temporal and in the worker\n%s\n", c.costs())
 	if withPhases {
-		fmt.Fprintf(&b, "\nWhere keyturn's time goes, in the run of the median time\n%s\n", c.phases())
+		fmt.Fprintf(&b, "\nPhases of keyturn, in the run with the median time\n%s\n", c.phases())
 	}
 	b.WriteString(c.notes())
 	return b.String()
@@ -101,7 +102,7 @@ func (c comparisons) shares() string {
 	return t.Render()
 }
 
-func (w *way) share() string {
+func (w *method) share() string {
 	switch {
 	case w == nil:
 		return none
@@ -111,22 +112,22 @@ func (w *way) share() string {
 	return fmt.Sprintf("%.2f (%.2f-%.2f)", w.Share.Median, w.Share.Min, w.Share.Max)
 }
 
-func (w *way) time() string {
+func (w *method) time() string {
 	if w == nil {
 		return none
 	}
 	return fmt.Sprintf("%.2f s", w.Seconds.Median)
 }
 
-func (c comparisons) accounts() string {
-	t := newTable("targets : latency : in flight", "way", "requests a target", "of keys", "others in all", "challenges in all", "peak in flight")
+func (c comparisons) requestTable() string {
+	t := newTable("targets : latency : in flight", "method", "requests per target", "for keys", "others in total", "challenges in total", "peak in flight")
 	t.SetColumnConfigs(nil)
 	for _, one := range c.Cases {
-		for _, w := range one.ways() {
-			if w.way == nil {
+		for _, w := range one.methods() {
+			if w.method == nil {
 				continue
 			}
-			a := w.Account
+			a := w.Requests
 			t.AppendRow(table.Row{
 				one.measured, w.name, fmt.Sprintf("%.2f", w.RequestsPerTarget), fmt.Sprintf("%.2f", float64(a.KeyRequests)/float64(one.Targets)),
 				a.OtherRequests, a.Challenges, fmt.Sprintf("%d of %d", a.PeakInFlight, w.allowed),
@@ -136,15 +137,15 @@ func (c comparisons) accounts() string {
 	return t.Render()
 }
 
-// namedWay is a way of a comparison; nil = not measured.
-type namedWay struct {
-	*way
+// namedMethod is a method of a comparison; nil if not measured.
+type namedMethod struct {
+	*method
 	name    string
 	allowed int // in flight
 }
 
-func (c *comparison) ways() []namedWay {
-	return []namedWay{
+func (c *comparison) methods() []namedMethod {
+	return []namedMethod{
 		{&c.Keyturn, "keyturn", c.InFlight},
 		{&c.KeyturnInStep, "keyturn in step", c.InFlight},
 		{c.CurlParallel, "curl in parallel", c.InFlight},
@@ -153,7 +154,7 @@ func (c *comparison) ways() []namedWay {
 }
 
 func (c comparisons) costs() string {
-	t := newTable("targets : latency : in flight", "history events a target", "actions a target", "bytes of history a target", "worker's peak memory")
+	t := newTable("targets : latency : in flight", "history events per target", "actions per target", "history bytes per target", "peak memory of the worker")
 	for _, one := range c.Cases {
 		t.AppendRow(table.Row{
 			one.measured, fmt.Sprintf("%.1f", one.Costs.EventsPerTarget), fmt.Sprintf("%.2f", one.Costs.ActionsPerTarget),
@@ -180,8 +181,8 @@ func (c comparisons) phases() string {
 		})
 	}
 	return t.Render() + `
-busy = activities being worked on while all but the first target are rotated; turn = from an activity's
-end to the workflow having taken note of it; wait = from being asked for to being begun by a worker`
+busy = running activities while all targets but the first are rotated; turn = from the end of an activity
+to the completion of the workflow task that handles it; wait = from scheduled to started`
 }
 
 func (p phases) kinds() string {
@@ -196,7 +197,7 @@ func milliseconds(seconds float64) string {
 	return fmt.Sprintf("%d ms", time.Duration(seconds*float64(time.Second)).Milliseconds())
 }
 
-// notes say what the figures mean and what they leave out.
+// notes explain the figures and what they leave out.
 func (c comparisons) notes() string {
 	kinds := map[string]bool{}
 	for _, one := range c.Cases {
@@ -204,28 +205,27 @@ func (c comparisons) notes() string {
 			kinds[kind] = true
 		}
 	}
-	curl := `curl: Ops Manager's documented PUT for each target, with a GET before and a GET after; a process for each
-request, which pays a digest challenge of its own. The simulated Ops Manager answers challenges without
-latency, which a real one does not: that is in curl's favour. "In parallel" = as many loops at a time as
-keyturn has requests in flight (xargs -P). The curl loop is run once. Neither way by curl finds the
-targets, keeps records, or survives a failure.`
+	curl := `curl: Ops Manager's documented PUT for each target, with a GET before and after; one process for each
+request, which needs its own digest challenge. The simulated Ops Manager answers challenges without latency,
+unlike a real one, which favors curl. "In parallel" = as many loops in parallel as keyturn has requests in
+flight (xargs -P). The curl loop runs once. Neither curl method finds the targets, keeps records, or survives
+a failure.`
 	if len(c.MissingForCurl) > 0 {
-		curl = "curl was not measured: this machine has no " + strings.Join(c.MissingForCurl, ", no ") + "."
+		curl = "curl was not measured; not installed: " + strings.Join(c.MissingForCurl, ", ") + "."
 	}
 	return fmt.Sprintf(`
 ideal: targets x 3 requests x latency / requests in flight, and nothing else.
-keyturn: from asking for the rotation to having its result, so listing the targets, reading their keys,
-and the first target alone are included. Warm: another small rotation went before. The worker has
-OPS_MANAGER_MAX_IN_FLIGHT set to the requests in flight, and the rotation twice as many targets in work
-(concurrency), so that a request goes out while other targets wait for Temporal. "In step" = no more
-targets in work than requests in flight.
-All keys are read before the first PUT, so that a reset can't lead to a second one, and the first target
-goes alone: with 64 targets, 8 in flight, 27 requests one after the other are the least, not 24; 0.89 is
-the most that there is.
+keyturn: from the start of the rotation to its result, which includes listing the targets, reading their keys,
+and rotating the first target alone. A small rotation runs before, as a warm-up. The worker has
+OPS_MANAGER_MAX_IN_FLIGHT set to the requests in flight, and the concurrency is twice as high, so that
+requests are sent while other targets wait for Temporal. "In step" = concurrency equal to the requests in flight.
+All keys are read before the first PUT, so that a reset cannot cause a second one, and the first target is
+rotated alone: with 64 targets and 8 in flight, at least 27 requests are sequential, not 24; 0.89 is the
+maximum.
 %s
-Every run is checked by the simulated Ops Manager's ledger: one PUT a target, and no more requests in
-flight than allowed. Actions are what the Temporal server itself counts as such (its metric "action", the
-one of Temporal Cloud's bill: starts of workflows and activities, each retry and heartbeat, timers, signals,
+Every run is checked against the ledger of the simulated Ops Manager: one PUT per target, and no more requests
+in flight than allowed. Actions are counted by the Temporal server (its metric "action", which corresponds to
+Temporal Cloud's billing: starts of workflows and activities, each retry and heartbeat, timers, signals,
 queries, updates and so on); here: %s.
 `, curl, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
 }

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// The picture's measures, in pixels.
+// Dimensions in pixels.
 const (
 	pictureWidth = 880
 	marginX      = 28
-	barsX        = 176 // where a share of 0 is
-	barsWidth    = 560 // of a share of 1
+	barsX        = 176 // position of 0
+	barsWidth    = 560 // width of 1
 	barHeight    = 18
 	valueWidth   = 90
 	barStep      = 24
@@ -23,11 +23,10 @@ const (
 	footHeight   = 58
 )
 
-// The styles of the ways; the texts of the legend are those of the bars.
+// The CSS classes of the methods.
 var barClasses = []string{"keyturn", "instep", "parallel", "loop"}
 
-// pictureStyle suits a light and a dark page: the picture brings its own
-// background.
+// pictureStyle supports light and dark pages, with its own background.
 const pictureStyle = `
   svg { --paper: #ffffff; --edge: #d5dae1; --ink: #1c232c; --faint: #5d6875; --grid: #e6e9ee; --keyturn: #1f6feb; --instep: #79b0f7; --parallel: #7d8a99; --loop: #b9c1cb; }
   @media (prefers-color-scheme: dark) {
@@ -49,13 +48,13 @@ const pictureStyle = `
   .loop { fill: #b9c1cb; fill: var(--loop); }
 `
 
-// drawing is an SVG on its way down the page.
+// drawing is an SVG that is written from top to bottom.
 type drawing struct {
 	strings.Builder
 	y int
 }
 
-// picture draws the shares of the ideal as bars, a group for each case.
+// picture draws the shares of the ideal as bars, with a group for each case.
 func (c comparisons) picture() string {
 	groups := 0
 	for _, one := range c.Cases {
@@ -78,7 +77,7 @@ func (c comparisons) picture() string {
 	return d.String()
 }
 
-// inWords is the picture for those who can't see it.
+// inWords describes the picture for screen readers.
 func (c comparisons) inWords() string {
 	words := []string{"Share of the ideal time"}
 	for _, one := range c.Cases {
@@ -88,16 +87,16 @@ func (c comparisons) inWords() string {
 }
 
 func sharesInWords(one comparison) (words []string) {
-	for _, w := range one.measuredWays() {
+	for _, w := range one.measuredMethods() {
 		words = append(words, fmt.Sprintf("%s %.2f", w.name, w.Share.Median))
 	}
 	return words
 }
 
-// measuredWays are those that there is a figure of.
-func (c *comparison) measuredWays() (measured []namedWay) {
-	for _, w := range c.ways() {
-		if w.way != nil {
+// measuredMethods are the methods that were measured.
+func (c *comparison) measuredMethods() (measured []namedMethod) {
+	for _, w := range c.methods() {
+		if w.method != nil {
 			measured = append(measured, w)
 		}
 	}
@@ -105,7 +104,7 @@ func (c *comparison) measuredWays() (measured []namedWay) {
 }
 
 func caseInWords(c benchCase) string {
-	return fmt.Sprintf("%d targets, %s a request, %d in flight", c.targets, shortDuration(c.latency), c.inFlight)
+	return fmt.Sprintf("%d targets, %s per request, %d in flight", c.targets, shortDuration(c.latency), c.inFlight)
 }
 
 func shortDuration(d time.Duration) string {
@@ -116,7 +115,7 @@ func shortDuration(d time.Duration) string {
 }
 
 func heightOf(one comparison) int {
-	return groupHead + len(one.measuredWays())*barStep + groupGap
+	return groupHead + len(one.measuredMethods())*barStep + groupGap
 }
 
 func (d *drawing) printf(format string, arguments ...any) {
@@ -133,11 +132,11 @@ func (d *drawing) line(class string, x1, y1, x2, y2 int) {
 
 func (d *drawing) head(c comparisons) {
 	d.text("title", marginX, 38, "start", "Rotating every key of a cluster: share of the ideal time")
-	d.text("faint", marginX, 60, "start", "1.00 = as fast as 3 requests a target can be (GET, PUT, GET), with so many in flight and nothing else. More is better.")
+	d.text("faint", marginX, 60, "start", "1.00 = as fast as 3 requests per target allow (GET, PUT, GET) with this many in flight. Higher is better.")
 	if len(c.Cases) > 0 {
 		x := marginX
-		for i, w := range c.Cases[0].ways() {
-			if w.way == nil {
+		for i, w := range c.Cases[0].methods() {
+			if w.method == nil {
 				continue
 			}
 			words := legend[i]
@@ -151,12 +150,12 @@ func (d *drawing) head(c comparisons) {
 
 var legend = []string{
 	"keyturn, on a real Temporal server",
-	"with as many targets in work",
-	"curl, as many loops at a time",
+	"with concurrency = in flight",
+	"curl, loops in parallel",
 	"curl loop, as documented",
 }
 
-// axis draws the scale below the groups, and its lines behind them.
+// axis draws the scale below the groups and its lines behind them.
 func (d *drawing) axis(groups int) {
 	top, bottom := d.y-8, d.y+groups-groupGap+6
 	for i := range 5 {
@@ -171,15 +170,15 @@ func (d *drawing) axis(groups int) {
 	d.text("faint small", xOf(1)+22, bottom+18, "start", "= ideal")
 }
 
-// xOf is where a share is; what is more than the ideal ends there.
+// xOf is the position of a share; shares above the ideal end there.
 func xOf(share float64) int { return barsX + int(min(share, 1)*barsWidth+0.5) }
 
 func (d *drawing) group(one comparison) {
 	d.text("group value", marginX, d.y+14, "start", caseInWords(one.measured))
 	d.text("faint value", pictureWidth-marginX, d.y+14, "end", "ideal "+secondsInWords(one.IdealSeconds))
 	d.y += groupHead
-	for i, w := range one.ways() {
-		if w.way == nil {
+	for i, w := range one.methods() {
+		if w.method == nil {
 			continue
 		}
 		d.bar(barClasses[i], w)
@@ -188,7 +187,7 @@ func (d *drawing) group(one comparison) {
 	d.y += groupGap
 }
 
-func (d *drawing) bar(class string, w namedWay) {
+func (d *drawing) bar(class string, w namedMethod) {
 	middle := d.y + barHeight/2
 	end := xOf(w.Share.Median)
 	d.text("faint", barsX-12, middle+5, "end", w.name)
@@ -201,7 +200,7 @@ func (d *drawing) bar(class string, w namedWay) {
 		end = max(end, most)
 	}
 	x := end + 8
-	if x+valueWidth > xOf(1) { // not across the line
+	if x+valueWidth > xOf(1) { // not across the ideal line
 		x = xOf(1) + 10
 	}
 	d.printf(`<text class="value" x="%d" y="%d">%.2f<tspan class="faint" dx="10">%s</tspan></text>`,
@@ -216,7 +215,7 @@ func secondsInWords(seconds float64) string {
 }
 
 func (d *drawing) foot(c comparisons) {
-	d.text("faint small", marginX, d.y+14, "start", fmt.Sprintf("Medians of %d runs, with the least and the most; the curl loop once. keyturn: from the start to its result, listing included.", c.Repeat))
+	d.text("faint small", marginX, d.y+14, "start", fmt.Sprintf("Medians of %d runs, with minimum and maximum; the curl loop once. keyturn: from the start to the result, including listing.", c.Repeat))
 	d.text("faint small", marginX, d.y+34, "start", c.Machine.String())
 	d.text("faint small", pictureWidth-marginX, d.y+34, "end", "go run ./testsuite/bench")
 }

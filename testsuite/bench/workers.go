@@ -13,23 +13,23 @@ import (
 	"keyturn/testsuite/simulator"
 )
 
-// The load of -workers: clusters that are all rotated at once.
+// The load of -workers: clusters that are rotated in parallel.
 const (
 	maxWorkers       = 16
 	loadClusters     = 16
 	loadTargets      = 16 // of each
 	loadConcurrency  = 8  // of each
 	warmUpsPerWorker = 4
-	mostBusy         = 0.9 // of the cores: beyond it they are the limit
+	maxBusy          = 0.9 // of the cores; above it they are the bottleneck
 	loadInFlight     = loadClusters * loadConcurrency
 )
 
-// workersRow is what so many workers did.
+// workersRow is the result for one number of workers.
 type workersRow struct {
 	Workers          int    `json:"workers"`
 	TargetsPerSecond spread `json:"targetsPerSecond"`
-	// Cores that were busy with each part, on an average, in the run of the
-	// median time; nil = the system does not tell.
+	// Average number of busy cores for each part, in the run with the median
+	// time; nil if the system does not report it.
 	ServerCores      *float64 `json:"serverCores"`
 	WorkerCores      *float64 `json:"workerCores"` // of all workers
 	OpsManagerCores  *float64 `json:"opsManagerCores"`
@@ -38,7 +38,7 @@ type workersRow struct {
 	CoresAreTheLimit bool     `json:"coresAreTheLimit"`
 }
 
-// workersReport is the report of all numbers of workers.
+// workersReport is the report for all numbers of workers.
 type workersReport struct {
 	Machine        machine      `json:"machine"`
 	LatencySeconds float64      `json:"latencySeconds"`
@@ -46,8 +46,8 @@ type workersReport struct {
 	Rows           []workersRow `json:"workers"`
 }
 
-// runWorkers puts the same load on each number of workers.
-func (r *rig) runWorkers(ctx context.Context, s settings, stdout io.Writer) (err error) {
+// runWorkers measures the same load with each number of workers.
+func (r *harness) runWorkers(ctx context.Context, s settings, stdout io.Writer) (err error) {
 	report := workersReport{LatencySeconds: s.latency.Seconds(), Repeat: s.repeat}
 	if report.Machine, err = r.machine(ctx); err != nil {
 		return err
@@ -57,7 +57,7 @@ func (r *rig) runWorkers(ctx context.Context, s settings, stdout io.Writer) (err
 		if err != nil {
 			return fmt.Errorf("%d workers: %w", workers, err)
 		}
-		row.CoresAreTheLimit = row.busy() > mostBusy*float64(report.Machine.Cores)
+		row.CoresAreTheLimit = row.busy() > maxBusy*float64(report.Machine.Cores)
 		report.Rows = append(report.Rows, row)
 	}
 	if s.output == outputJSON {
@@ -68,10 +68,10 @@ func (r *rig) runWorkers(ctx context.Context, s settings, stdout io.Writer) (err
 }
 
 // share measures one number of workers, which share the load.
-func (r *rig) share(ctx context.Context, workers int, s settings) (row workersRow, err error) {
-	r.tell("%d workers, %d times", workers, s.repeat)
+func (r *harness) share(ctx context.Context, workers int, s settings) (row workersRow, err error) {
+	r.progressf("%d workers, %d times", workers, s.repeat)
 	var small, big []cluster
-	at, err := r.newSite(ctx, s.latency, workers, 0, func(om *simulator.Server) {
+	at, err := r.newTarget(ctx, s.latency, workers, 0, func(om *simulator.Server) {
 		for i := range warmUpsPerWorker * workers {
 			small = append(small, addCluster(om, project, fmt.Sprintf("warmup%d", i), warmUpTargets))
 		}
@@ -86,10 +86,10 @@ func (r *rig) share(ctx context.Context, workers int, s settings) (row workersRo
 	ctx, stop := at.whileWorkersRun(ctx)
 	defer stop()
 	if row, err = at.share(ctx, small, big, s.repeat); err != nil {
-		return row, at.explain(err)
+		return row, at.withWorkerLogs(err)
 	}
 	stop()
-	row.Workers, row.PeakMemory = workers, endAndWeigh(at.workers)
+	row.Workers, row.PeakMemory = workers, stopAndMeasureMemory(at.workers)
 	return row, nil
 }
 
@@ -98,10 +98,10 @@ type sharedRun struct {
 	targets               int
 	seconds               float64
 	server, workers, self *float64 // cores
-	account               account
+	requests              requestCounts
 }
 
-func (s *site) share(ctx context.Context, small, big []cluster, repeat int) (row workersRow, err error) {
+func (s *target) share(ctx context.Context, small, big []cluster, repeat int) (row workersRow, err error) {
 	if err := s.rotateAll(ctx, small); err != nil {
 		return row, fmt.Errorf("warming up: %w", err)
 	}
@@ -118,18 +118,18 @@ func (s *site) share(ctx context.Context, small, big []cluster, repeat int) (row
 	}
 	middle := runs[middleOf(seconds)]
 	return workersRow{
-		TargetsPerSecond: spreadOf(speeds), PeakInFlight: middle.account.PeakInFlight,
+		TargetsPerSecond: spreadOf(speeds), PeakInFlight: middle.requests.PeakInFlight,
 		ServerCores: middle.server, WorkerCores: middle.workers, OpsManagerCores: middle.self,
 	}, nil
 }
 
-func (s *site) shareOnce(ctx context.Context, big []cluster) (one sharedRun, err error) {
+func (s *target) shareOnce(ctx context.Context, big []cluster) (one sharedRun, err error) {
 	s.om.ResetLedger()
-	before, begun := s.cpuTimes(), time.Now()
+	before, startedAt := s.cpuTimes(), time.Now()
 	if err := s.rotateAll(ctx, big); err != nil {
 		return one, err
 	}
-	took, after := time.Since(begun), s.cpuTimes()
+	took, after := time.Since(startedAt), s.cpuTimes()
 	var targets []string
 	for _, c := range big {
 		targets = append(targets, c.targets...)
@@ -138,12 +138,12 @@ func (s *site) shareOnce(ctx context.Context, big []cluster) (one sharedRun, err
 		targets: len(targets), seconds: took.Seconds(),
 		server: cores(after.server, before.server, took), workers: cores(after.workers, before.workers, took), self: cores(after.self, before.self, took),
 	}
-	one.account, err = accountOf(s.om.Ledger(), targets, loadInFlight)
+	one.requests, err = countRequests(s.om.Ledger(), targets, loadInFlight)
 	return one, err
 }
 
-// rotateAll rotates clusters all at once.
-func (s *site) rotateAll(ctx context.Context, clusters []cluster) error {
+// rotateAll rotates clusters in parallel.
+func (s *target) rotateAll(ctx context.Context, clusters []cluster) error {
 	rotations, ctx := errgroup.WithContext(ctx)
 	for _, c := range clusters {
 		rotations.Go(func() error {
@@ -158,7 +158,7 @@ func (s *site) rotateAll(ctx context.Context, clusters []cluster) error {
 	return rotations.Wait()
 }
 
-// busy is how many cores were, as far as the system tells.
+// busy is the number of busy cores, as far as the system reports it.
 func (row workersRow) busy() (sum float64) {
 	for _, part := range []*float64{row.ServerCores, row.WorkerCores, row.OpsManagerCores} {
 		if part != nil {
@@ -169,7 +169,7 @@ func (row workersRow) busy() (sum float64) {
 }
 
 func (w workersReport) text() string {
-	t := newTable("workers", "targets a second", "to the first", "Temporal server", "workers", "Ops Manager, simulated", "all", "peak memory of one", "peak in flight")
+	t := newTable("workers", "targets per second", "relative to the first", "Temporal server", "workers", "simulated Ops Manager", "total", "peak memory of one worker", "peak in flight")
 	limited := false
 	for _, row := range w.Rows {
 		speed := row.TargetsPerSecond
@@ -183,11 +183,11 @@ func (w workersReport) text() string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "keyturn with more workers: %s\n\n%s\n\n", w.Machine, t.Render())
-	fmt.Fprintf(&b, `%d clusters of %d targets, all at once, %d targets of each at a time; %.0f ms a request; the median, the least
-and the most of %d runs. Under the parts' names: cores that were busy with it, of %d.
+	fmt.Fprintf(&b, `%d clusters of %d targets in parallel, concurrency %d; %.0f ms per request; median, minimum and maximum of
+%d runs. The columns of the parts show the busy cores, of %d.
 `, loadClusters, loadTargets, loadConcurrency, w.LatencySeconds*1000, w.Repeat, w.Machine.Cores)
 	if limited {
-		fmt.Fprintf(&b, "This machine's cores were used up: the server and the workers share them, so more workers can't help here.\n")
+		fmt.Fprintf(&b, "The cores of this machine are the bottleneck: the server and the workers share them, so more workers do not help.\n")
 	}
 	return b.String()
 }

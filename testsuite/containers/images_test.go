@@ -16,32 +16,33 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The versions of the images that are built.
+// The versions of the images.
 const (
 	first  = "v1"
 	second = "v2"
 )
 
-// maxImageSize is the worker's image with both programs, in bytes.
-const maxImageSize = 64 << 20
+// maxImageSize is the limit for the worker's image with both programs, in
+// bytes.
+const maxImageSize = 80 << 20
 
-// images are those that docker-compose.yml builds.
+// images are the images built by docker-compose.yml.
 type images struct {
-	prefix string // of their versions: nobody else's images have it
+	prefix string // of their versions, unique to this process
 }
 
 // buildImages builds two versions, and removes them when the test ends.
 func buildImages(t *testing.T) images {
 	t.Helper()
-	i := images{prefix: "keyturn-trial-" + strconv.Itoa(os.Getpid())}
+	i := images{prefix: "keyturn-test-" + strconv.Itoa(os.Getpid())}
 	t.Cleanup(func() { i.remove(t) })
-	settings := emptySettings(t)
+	settings := settingsFile(t)
 	i.compose(t, first, nil, "--env-file", settings, "--profile", "simulator", "build")
 	i.compose(t, second, nil, "--env-file", settings, "build", workerService)
 	return i
 }
 
-// version is the whole of a version's name.
+// version is the full name of a version.
 func (i images) version(name string) string { return i.prefix + "-" + name }
 
 // compose runs docker compose with the images of a version.
@@ -55,12 +56,11 @@ func (i images) compose(t *testing.T, version string, variables []string, argume
 	return outputOf(t, command)
 }
 
-// emptySettings is a file in place of a developer's own .env, which may name a
-// real Ops Manager.
-func emptySettings(t *testing.T) string {
+// settingsFile replaces a developer's own .env, which may name a real Ops Manager.
+func settingsFile(t *testing.T, lines ...string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "none.env")
-	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	path := filepath.Join(t.TempDir(), "settings.env")
+	require.NoError(t, os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600))
 	return path
 }
 
@@ -71,16 +71,19 @@ func (i images) remove(t *testing.T) {
 	}
 }
 
-// check looks at the worker's image: what is in it, and what it says.
+// programs of the worker's image, and the package that each is built from.
+var programs = map[string]string{"keyturn": "starter", "keyturn-worker": "worker"}
+
+// check checks the contents and the output of the worker's image.
 func (i images) check(t *testing.T) {
 	t.Helper()
 	image := "keyturn:" + i.version(first)
-	for _, program := range []string{"worker", "starter"} {
+	for program := range programs {
 		assert.Equal(t, program+" version "+i.version(first), output(t, "docker", "run", "--rm", image, program, "--version"))
 	}
 	said, err := exec.Command("docker", "run", "--rm", image).CombinedOutput()
-	assert.Error(t, err, "it is the worker, without settings")
-	assert.Contains(t, string(said), "OPS_MANAGER_URL: is missing")
+	assert.Error(t, err, "without settings, the worker must fail")
+	assert.Contains(t, string(said), "OPS_MANAGER_URL: is required")
 
 	inspected := strings.Fields(output(t, "docker", "image", "inspect", "--format",
 		`{{.Size}} {{.Config.User}} {{index .Config.Labels "org.opencontainers.image.version"}}`, image))
@@ -88,12 +91,12 @@ func (i images) check(t *testing.T) {
 	require.NoError(t, err)
 	assert.Less(t, size, maxImageSize)
 	assert.Equal(t, []string{"65532", i.version(first)}, inspected[1:], "user and version")
-	t.Logf("the worker's image: %.1f MB", float64(size)/1e6)
+	t.Logf("size of the worker's image: %.1f MB", float64(size)/1e6)
 	i.checkBytes(t, image)
 }
 
-// checkBytes builds the programs a second time, here and not in a container,
-// with the Go that the Dockerfile names: they must be the same to the byte.
+// checkBytes builds the programs again outside of a container, with the Go
+// version of the Dockerfile: the executables must be identical.
 func (i images) checkBytes(t *testing.T, image string) {
 	t.Helper()
 	dockerfile, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
@@ -105,13 +108,13 @@ func (i images) checkBytes(t *testing.T, image string) {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOTOOLCHAIN=go"+string(toolchain[1]))
 	outputOf(t, build)
 
-	container := output(t, "docker", "create", "--label", "keyturn.trial="+i.prefix, image)
+	container := output(t, "docker", "create", "--label", "keyturn.test="+i.prefix, image)
 	defer output(t, "docker", "rm", container)
-	for _, program := range []string{"worker", "starter"} {
+	for program, folderName := range programs {
 		fromImage := filepath.Join(folder, program+".image")
 		output(t, "docker", "cp", container+":/usr/local/bin/"+program, fromImage)
-		assert.Equal(t, hashOf(t, filepath.Join(folder, program)), hashOf(t, fromImage), program)
-		t.Logf("%s, built twice: sha256 %s", program, hashOf(t, fromImage))
+		assert.Equal(t, hashOf(t, filepath.Join(folder, folderName)), hashOf(t, fromImage), program)
+		t.Logf("%s, both builds: sha256 %s", program, hashOf(t, fromImage))
 	}
 }
 

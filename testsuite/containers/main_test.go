@@ -1,18 +1,17 @@
-// Package containers runs Dockerfile and docker-compose.yml as they stand, on a
-// Docker engine, and rotations on what comes of them: with containers that
-// crash, networks that part, and a new version in the middle.
+// Package containers runs rotations with the Dockerfile and docker-compose.yml
+// on a Docker engine: with containers that crash, networks that are
+// disconnected, and a new version in the middle of a rotation.
 //
 //	go test -v -parallel 4 -timeout 1h ./testsuite/containers -trials
 //
-// All that is compiled in the images' builds is compiled anew after a change, and
-// twice: on a busy machine, that takes longer than the ten minutes that go test
-// allows by itself.
+// After a change, the image builds compile everything twice: on a busy machine,
+// that takes longer than the default timeout of ten minutes.
 //
-// Where the public images can't be pulled, it makes stand-ins for them, and
-// removes those in the end. Made before, they stay, and what was compiled with
-// them:
+// If the base images cannot be pulled, the test creates replacements and
+// removes them at the end. If you create them before, they remain, with their
+// build cache:
 //
-//	go run ./testsuite/containers/standins
+//	go run ./testsuite/support/offlineimages
 package containers
 
 import (
@@ -26,26 +25,29 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var withTrials = flag.Bool("trials", false, "build the images and run rotations in containers; takes minutes, and a Docker engine")
+var runContainers = flag.Bool("trials", false, "build the images and run rotations in containers; takes minutes and requires a Docker engine")
 
-// root is where the Dockerfile is, seen from the package.
+const offlineImages = "keyturn/testsuite/support/offlineimages"
+
+// root is the directory of the Dockerfile.
 const root = "../.."
 
-// needEngine skips where containers can't be run, which is no fault of keyturn's.
-func needEngine(t *testing.T) {
+// requireEngine skips the test if containers cannot be run.
+func requireEngine(t *testing.T) {
 	t.Helper()
-	if !*withTrials {
-		t.Skip("containers are tried with the flag -trials only")
+	if !*runContainers {
+		t.Skip("requires the flag -trials")
 	}
 	if err := exec.Command("docker", "version").Run(); err != nil {
-		t.Skip("there is no Docker engine: docker version: ", err)
+		t.Skip("requires a Docker engine: docker version: ", err)
 	}
 	if composeCommand() == nil {
-		t.Skip("there is neither docker compose nor docker-compose")
+		t.Skip("requires docker compose or docker-compose")
 	}
 }
 
-// composeCommand is Compose 2 or 1.29; nil = there is neither.
+// composeCommand is the command of Compose 2 or 1.29; nil if neither is
+// installed.
 func composeCommand() []string {
 	for _, command := range [][]string{{"docker", "compose"}, {"docker-compose"}} {
 		if exec.Command(command[0], append(command[1:], "version")...).Run() == nil {
@@ -55,17 +57,17 @@ func composeCommand() []string {
 	return nil
 }
 
-// needImages makes stand-ins for images that can't be had.
-func needImages(t *testing.T) {
+// requireImages creates replacements for images that cannot be pulled.
+func requireImages(t *testing.T) {
 	t.Helper()
-	said := output(t, "go", "run", "./standins")
-	t.Log(said)
-	if strings.Contains(said, "has a stand-in") {
-		t.Cleanup(func() { t.Log(output(t, "go", "run", "./standins", "-remove")) })
+	created := output(t, "go", "run", offlineImages)
+	t.Log(created)
+	if strings.Contains(created, "was replaced") {
+		t.Cleanup(func() { t.Log(output(t, "go", "run", offlineImages, "-remove")) })
 	}
 }
 
-// output runs a command that must succeed, also in a cleanup.
+// output runs a command that must succeed, also during cleanup.
 func output(t *testing.T, name string, arguments ...string) string {
 	t.Helper()
 	return outputOf(t, exec.CommandContext(context.Background(), name, arguments...))
@@ -73,20 +75,20 @@ func output(t *testing.T, name string, arguments ...string) string {
 
 func outputOf(t *testing.T, command *exec.Cmd) string {
 	t.Helper()
-	var complaint strings.Builder
-	command.Stderr = &complaint
+	var stderr strings.Builder
+	command.Stderr = &stderr
 	out, err := command.Output()
-	require.NoError(t, err, "%s: %s", command, complaint.String())
+	require.NoError(t, err, "%s: %s", command, stderr.String())
 	return strings.TrimSpace(string(out))
 }
 
-// cleanEnvironment is this process's, without what would turn the trials to a
-// developer's own settings.
+// cleanEnvironment is the environment of this process without a developer's own
+// settings.
 func cleanEnvironment() []string {
 	var kept []string
 	for _, entry := range os.Environ() {
 		own := false
-		for _, prefix := range []string{"KEYTURN_", "OPS_MANAGER_", "TEMPORAL_", "COMPOSE_"} {
+		for _, prefix := range []string{"KEYTURN_", "OPS_MANAGER_", "KMIP_", "TEMPORAL_", "COMPOSE_"} {
 			own = own || strings.HasPrefix(entry, prefix)
 		}
 		if !own {

@@ -19,22 +19,24 @@ import (
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
 
-	"keyturn/testsuite/environment"
+	"keyturn/internal/ledgerentry"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/fixture"
+	"keyturn/testsuite/support/invariants"
 	"keyturn/workflows"
 )
 
 var discard = slog.New(slog.DiscardHandler)
 
-// rotation is one of a cluster in the containers.
+// rotation is the rotation of a cluster in the containers.
 type rotation struct {
 	project
-	cluster string // its name
-	run     client.WorkflowRun
-	began   time.Time
+	cluster   string // its name
+	run       client.WorkflowRun
+	startedAt time.Time
 }
 
-// summary is the simulator's ledger; an error where nobody answers.
+// summary is the simulator's ledger; an error if it does not respond.
 func (p project) summary() (s simulator.Summary, err error) {
 	c := http.Client{Timeout: 5 * time.Second}
 	response, err := c.Get("http://" + p.address(simulatorPort) + "/simulator/ledger")
@@ -48,11 +50,11 @@ func (p project) summary() (s simulator.Summary, err error) {
 // rotate starts the rotation of the n-th cluster.
 func (p project) rotate(n int) rotation {
 	p.Helper()
-	r := rotation{project: p, cluster: "orders", began: time.Now()}
+	r := rotation{project: p, cluster: "orders", startedAt: time.Now()}
 	if n > 0 {
 		r.cluster = fmt.Sprintf("orders%d", n+1)
 	}
-	input := environment.Input(r.clusterID(n))
+	input := fixture.Input(r.clusterID(n))
 	input.Concurrency = concurrency
 	input.SettleTime = workflows.Duration(3 * time.Second)
 	input.VerifyTimeout = workflows.Duration(time.Minute)
@@ -66,14 +68,63 @@ func (p project) rotate(n int) rotation {
 	return r
 }
 
-// clusterID is known from the program's own way to number what it is started
-// with: a cluster takes one id, and each of its targets another.
+// rotateDeployment rotates the keys of the simulator's deployment: the KMIP server
+// has made each process one new key, and no other byte of the configuration has
+// changed.
+func (p project) rotateDeployment() {
+	p.Helper()
+	input := fixture.DeploymentInput()
+	input.Proof = workflows.ProofKMIP
+	input.DeployTimeout = workflows.Duration(time.Minute)
+	input.ProofTimeout = workflows.Duration(2 * time.Minute)
+	input.RetryTimeout = workflows.Duration(time.Minute)
+	input.SettleTime = workflows.Duration(3 * time.Second)
+	ctx, cancel := context.WithTimeout(p.Context(), waitTimeout)
+	defer cancel()
+	run, err := p.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:        workflows.RotateDeploymentID(workflows.DefaultConnection, input.ProjectID),
+		TaskQueue: workflows.DefaultTaskQueue,
+	}, workflows.RotateDeploymentType, input)
+	require.NoError(p, err)
+	var result workflows.RotateDeploymentResult
+	require.NoError(p, run.Get(ctx, &result))
+	require.Equal(p, workflows.OutcomeRotated, result.Outcome)
+	require.Len(p, result.Targets, processes)
+	summary, err := p.summary()
+	require.NoError(p, err)
+	require.Len(p, summary.Deployments, 1)
+	require.NoError(p, invariants.CheckProcesses(summary.Deployments[0], result.Targets))
+}
+
+// requireRecorded requires that the ledger on the worker's volume is intact, and has
+// the first rotation of each kind and that of the n-th cluster.
+func (p project) requireRecorded(n int) {
+	p.Helper()
+	worker := p.containers(workerService)[0]
+	output(p.T, "docker", "exec", worker, "keyturn", "ledger", "verify")
+	var history struct{ Entries []ledgerentry.Entry }
+	require.NoError(p, json.Unmarshal([]byte(output(p.T, "docker", "exec", worker, "keyturn", "history", "-o", "json")), &history))
+	recorded := map[string]ledgerentry.Source{}
+	for _, entry := range history.Entries {
+		recorded[entry.WorkflowID] = entry.Source
+	}
+	cluster := func(n int) string {
+		return workflows.RotateClusterID(workflows.DefaultConnection, fixture.DeploymentInput().ProjectID, rotation{}.clusterID(n))
+	}
+	deployment := workflows.RotateDeploymentID(workflows.DefaultConnection, fixture.DeploymentInput().ProjectID)
+	for _, id := range []string{cluster(0), deployment, cluster(n)} {
+		require.Equal(p, ledgerentry.SourceWorkflow, recorded[id], id)
+	}
+}
+
+// clusterID follows the numbering of the simulator: each cluster and each
+// target takes one ID.
 func (r rotation) clusterID(n int) string {
 	return fmt.Sprintf("65a1f1aa%016x", 1+n*(targets+1))
 }
 
-// rotated is how often a key of the cluster was rotated, and false where nobody
-// answers.
+// rotated counts the applied rotations of the cluster; false if the simulator
+// does not respond.
 func (r rotation) rotated() (times int, known bool) {
 	summary, err := r.summary()
 	if err != nil {
@@ -89,13 +140,14 @@ func (r rotation) targetsIn(s simulator.Summary) []simulator.TargetSummary {
 	return slices.DeleteFunc(s.Targets, func(t simulator.TargetSummary) bool { return t.ClusterName != r.cluster })
 }
 
-// half of the targets' PUTs are answered at once. Those after them are applied,
-// and their answers held back until openGate: however slow or fast the machine
-// is, a fault meets the rotation in its middle, and with PUTs under way.
+// The PUTs of half of the targets are answered immediately. The PUTs of the
+// others are applied, and their responses blocked until releasePuts. So a fault
+// occurs in the middle of the rotation, with pending PUTs, on a machine of any
+// speed.
 const half = targets / 2
 
-// closeGate comes before the rotation that it is for.
-func (p project) closeGate() {
+// blockPuts must be called before the rotation starts.
+func (p project) blockPuts() {
 	p.Helper()
 	fault, err := json.Marshal(simulator.PutsGated("").Skipping(half))
 	require.NoError(p, err)
@@ -104,17 +156,17 @@ func (p project) closeGate() {
 	require.Equal(p, http.StatusCreated, status)
 }
 
-// openGate waits for an Ops Manager that is away: one that begins anew has no
-// gate.
-func (p project) openGate() {
+// releasePuts waits for an Ops Manager that is down: a restarted one has no
+// faults.
+func (p project) releasePuts() {
 	p.Helper()
-	p.await("the gate is open", func() bool {
+	p.await("PUTs are released", func() bool {
 		status, err := p.control(http.MethodDelete, nil)
 		return err == nil && status == http.StatusNoContent
 	})
 }
 
-// control tells the simulator something about its faults.
+// control sends a request to the simulator's fault API.
 func (p project) control(method string, body []byte) (status int, err error) {
 	request, err := http.NewRequestWithContext(p.Context(), method, "http://"+p.address(simulatorPort)+"/simulator/faults", bytes.NewReader(body))
 	if err != nil {
@@ -128,33 +180,33 @@ func (p project) control(method string, body []byte) (status int, err error) {
 	return response.StatusCode, response.Body.Close()
 }
 
-// awaitMiddle returns when half of the targets are done, and as many are in work
-// as may be.
+// awaitMiddle waits until half of the targets are done, and as many as allowed
+// are in progress.
 func (r rotation) awaitMiddle() {
 	r.Helper()
-	r.await("the rotation is in its middle", func() bool {
+	r.await("half of the targets are done", func() bool {
 		times, _ := r.rotated()
 		return times == half+concurrency
 	})
 }
 
-// awaitTrouble returns when Temporal knows of an activity in trouble: by its
-// heartbeat, or because that stays away.
-func (r rotation) awaitTrouble() {
+// awaitRetrying waits until an activity fails: Temporal knows from its
+// heartbeat, or because the heartbeat times out.
+func (r rotation) awaitRetrying() {
 	r.Helper()
-	r.await("an activity is in trouble", func() bool {
+	r.await("an activity is retrying", func() bool {
 		described, err := r.temporal.DescribeWorkflowExecution(r.Context(), r.run.GetID(), "")
-		return err == nil && slices.ContainsFunc(described.GetPendingActivities(), inTrouble)
+		return err == nil && slices.ContainsFunc(described.GetPendingActivities(), isRetrying)
 	})
 }
 
-func inTrouble(pending *workflowpb.PendingActivityInfo) bool {
-	notes := pending.GetHeartbeatDetails().String()
-	return pending.GetAttempt() > 1 || strings.Contains(notes, "failingSince") || strings.Contains(notes, "ambiguous")
+func isRetrying(pending *workflowpb.PendingActivityInfo) bool {
+	details := pending.GetHeartbeatDetails().String()
+	return pending.GetAttempt() > 1 || strings.Contains(details, "failingSince") || strings.Contains(details, "ambiguous")
 }
 
-// requireRotated waits for the end: every target is verified, with one PUT
-// applied, and what the records say is what the simulator did.
+// requireRotated waits for the end of the rotation: every target is verified
+// with one applied PUT, and the records match the ledger.
 func (r rotation) requireRotated() workflows.RotateClusterResult {
 	r.Helper()
 	result := r.result()
@@ -163,22 +215,22 @@ func (r rotation) requireRotated() workflows.RotateClusterResult {
 	summary, err := r.summary()
 	require.NoError(r, err)
 	require.Zero(r, summary.PutsOnParents)
-	var ledger simulator.Ledger
+	var rotated simulator.Ledger
 	for _, target := range r.targetsIn(summary) {
-		ledger.Rotations = append(ledger.Rotations, target.Rotations...)
+		rotated.Rotations = append(rotated.Rotations, target.Rotations...)
 	}
-	require.Len(r, ledger.Rotations, targets, "one PUT for each target")
+	require.Len(r, rotated.Rotations, targets, "one PUT for each target")
 	for _, record := range result.Targets {
 		require.Equal(r, workflows.StatusVerified, record.Status, record.Name)
 	}
-	require.NoError(r, environment.CheckRecords(ledger, result.Targets))
+	require.NoError(r, invariants.CheckRecords(rotated, result.Targets))
 	return result
 }
 
-// result waits for the rotation's end, also while Temporal is away.
+// result waits for the end of the rotation, also while Temporal is down.
 func (r rotation) result() (result workflows.RotateClusterResult) {
 	r.Helper()
-	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	ctx, cancel := context.WithTimeout(r.Context(), waitTimeout)
 	defer cancel()
 	for {
 		err := r.run.Get(ctx, &result)
@@ -202,8 +254,8 @@ func (r rotation) history() (events []*historypb.HistoryEvent) {
 	return events
 }
 
-// recovered is how long after a moment the first activity was completed that
-// was also begun after it.
+// recovered is the time from after until the completion of the first activity
+// that was started after it.
 func (r rotation) recovered(after time.Time) time.Duration {
 	r.Helper()
 	events := r.history()
@@ -217,12 +269,11 @@ func (r rotation) recovered(after time.Time) time.Duration {
 			return event.GetEventTime().AsTime().Sub(after)
 		}
 	}
-	require.Fail(r, "no activity was begun and completed after the fault")
+	require.Fail(r, "no activity was started and completed after the fault")
 	return 0
 }
 
-// workers are those that had activities of the rotation, by the names that
-// Temporal shows.
+// workers counts the activities of the rotation by the identity of the worker.
 func (r rotation) workers() map[string]int {
 	r.Helper()
 	activities := map[string]int{}

@@ -1,5 +1,5 @@
-// Package endtoend runs rotations on a real Temporal server, with the worker of
-// production, against a simulated Ops Manager.
+// Package endtoend runs rotations on a real Temporal server with the production
+// worker, against a simulated Ops Manager.
 package endtoend
 
 import (
@@ -13,17 +13,21 @@ import (
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 
-	"keyturn/activities"
 	"keyturn/testsuite/simulator"
-	"keyturn/testsuite/stage"
-	"keyturn/testsuite/temporalserver"
+	"keyturn/testsuite/support/fixture"
+	"keyturn/testsuite/support/parallel"
+	"keyturn/testsuite/support/temporalserver"
 	"keyturn/workflows"
 )
 
-func TestMain(m *testing.M) { temporalserver.Main(m) }
+func TestMain(m *testing.M) {
+	parallel.Tests(16)
+	temporalserver.Main(m)
+}
 
 func TestSixtyFourTargets(t *testing.T) {
-	s := stage.New(t, simulator.Options{Latency: 20 * time.Millisecond})
+	t.Parallel()
+	s := fixture.NewServer(t, simulator.Options{Latency: 20 * time.Millisecond})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 63)
 	s.StartWorker()
 	input := s.Input(cluster.ID)
@@ -39,14 +43,16 @@ func TestSixtyFourTargets(t *testing.T) {
 	events := len(s.History(run))
 	t.Logf("64 targets, 8 at a time: %d key requests, %d challenges, %d events, %.2f events a target",
 		ledger.Count(http.MethodGet, "")+ledger.Count(http.MethodPut, ""), ledger.Challenges(), events, float64(events)/64)
-	// How many completions share a workflow task is a matter of timing (7 to 8
-	// events a target on an idle machine); two activities that share none take 12.
+	// How many completions share a workflow task depends on timing (7 to 8
+	// events per target on an idle machine). Two activities that share no
+	// workflow task take 12 events.
 	assert.Less(t, float64(events)/64, 12.0)
 	assert.LessOrEqual(t, ledger.Challenges(), 9)
 }
 
-func TestEveryActivityIsNamedAndDetailsAreLive(t *testing.T) {
-	s := stage.New(t, simulator.Options{})
+func TestActivitySummariesAndCurrentDetails(t *testing.T) {
+	t.Parallel()
+	s := fixture.NewServer(t, simulator.Options{})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 2)
 	s.OM.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[1]))
 	s.StartWorker()
@@ -74,12 +80,13 @@ func TestEveryActivityIsNamedAndDetailsAreLive(t *testing.T) {
 	s.RequireRotated(run, 3)
 }
 
-// Started from the command line, as JSON, under an id of its own choice.
-func TestStartedByJSONUnderAnotherID(t *testing.T) {
-	s := stage.New(t, simulator.Options{})
+// Started with the Temporal CLI and JSON input, under another workflow ID.
+func TestStartByJSONUnderAnotherID(t *testing.T) {
+	t.Parallel()
+	s := fixture.NewServer(t, simulator.Options{})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 2)
 	s.StartWorker()
-	id := "by-hand-" + s.Project
+	id := "manual-" + s.Project
 	s.CLI("workflow", "start", "--type", "RotateCluster", "--task-queue", s.TaskQueue, "-w", id,
 		"--input", fmt.Sprintf(`{"projectId":%q,"clusterId":%q,"change":{"ticket":"CHG0031337"}}`, s.Project, cluster.ID))
 	run := s.Temporal.GetWorkflow(t.Context(), id, "")
@@ -89,8 +96,9 @@ func TestStartedByJSONUnderAnotherID(t *testing.T) {
 	assert.Contains(t, s.CLI("workflow", "describe", "-w", lock), "Rotate the KMIP master key of cluster "+cluster.ID+" (CHG0031337)")
 }
 
-func TestInputThatDoesNotFit(t *testing.T) {
-	s := stage.New(t, simulator.Options{})
+func TestInvalidInput(t *testing.T) {
+	t.Parallel()
+	s := fixture.NewServer(t, simulator.Options{})
 	s.StartWorker()
 	for i, c := range []struct {
 		arguments []string
@@ -99,13 +107,13 @@ func TestInputThatDoesNotFit(t *testing.T) {
 		{nil, []string{"projectId: is required"}},
 		{[]string{"--input", `{"projectId":7,"clusterId":"x","url":"http://x"}`}, []string{"projectId: must be a string", "clusterId: must be 24 hex digits", `"url": unknown field`}},
 		{[]string{"--input", `"text"`}, []string{"input: must be an object"}},
-		{[]string{"--input", "text", "--input-meta", "encoding=binary/plain"}, []string{"input: must be one JSON object"}},
+		{[]string{"--input", "text", "--input-meta", "encoding=binary/plain"}, []string{"input: must be a JSON object"}},
 	} {
-		id := fmt.Sprintf("misfit-%d-%s", i, s.Project)
+		id := fmt.Sprintf("invalid-%d-%s", i, s.Project)
 		started := time.Now()
 		s.CLI(append([]string{"workflow", "start", "--type", "RotateCluster", "--task-queue", s.TaskQueue, "-w", id}, c.arguments...)...)
 		_, err := s.Result(s.Temporal.GetWorkflow(t.Context(), id, ""))
-		appErr := stage.RequireFailure(t, err, activities.ErrorInvalidInput)
+		appErr := fixture.RequireFailure(t, err, workflows.ErrorInvalidInput)
 		for _, name := range c.names {
 			assert.Contains(t, appErr.Message(), name)
 		}
@@ -114,15 +122,16 @@ func TestInputThatDoesNotFit(t *testing.T) {
 	assert.Empty(t, s.OM.Ledger().Requests)
 }
 
-// The same cluster, started twice at once under different ids, is rotated once.
+// A cluster that is started twice at the same time under different IDs is
+// rotated once.
 func TestOneRotationForEachCluster(t *testing.T) {
-	s := stage.New(t, simulator.Options{})
+	t.Parallel()
+	s := fixture.NewServer(t, simulator.Options{})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 3)
-	s.Detain(cluster.ConfigID)
+	s.BlockRotation(cluster.ConfigID)
 	s.StartWorker()
 	lock := workflows.RotateClusterID("default", s.Project, cluster.ID)
 	input := s.Input(cluster.ID)
-	input.RetryTimeout = workflows.Duration(s.Patience)
 	ended := make(chan error)
 	for _, id := range []string{"first-" + s.Project, "second-" + s.Project} {
 		go func() {
@@ -130,40 +139,42 @@ func TestOneRotationForEachCluster(t *testing.T) {
 			ended <- err
 		}()
 	}
-	assert.Contains(t, stage.RequireFailure(t, <-ended, activities.ErrorClusterBusy).Message(), lock)
+	assert.Contains(t, fixture.RequireFailure(t, <-ended, workflows.ErrorClusterBusy).Message(), lock)
 	s.OM.ClearFaults()
 	require.NoError(t, <-ended, "one of them rotates")
 	assert.Len(t, s.OM.Ledger().Rotations, 4)
 }
 
-// A history of more than 40 events is suggested to be continued as new, so that
-// a rotation of 24 targets goes through several runs.
-func TestContinuedAsNewManyTimes(t *testing.T) {
+// Temporal suggests continue-as-new at 40 events, so that a rotation of 24
+// targets has several runs.
+func TestManyContinueAsNews(t *testing.T) {
+	t.Parallel()
 	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{"limit.historyCount.suggestContinueAsNew": "40"}})
-	s := stage.On(t, server, simulator.Options{})
+	s := fixture.NewServerOn(t, server, simulator.Options{})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 23)
 	s.StartWorker()
 	run := s.Start(s.Input(cluster.ID))
 	first := run.GetRunID()
 	s.RequireRotated(run, 24)
-	assert.NotEqual(t, first, run.GetRunID(), "it must have been continued as new")
+	assert.NotEqual(t, first, run.GetRunID(), "the rotation must have continued as new")
 	ledger := s.OM.Ledger()
 	for _, id := range cluster.TargetIDs() {
-		assert.Equal(t, 2, ledger.Count(http.MethodGet, id), "three requests, whichever run does them")
+		assert.Equal(t, 2, ledger.Count(http.MethodGet, id), "requests are not repeated by later runs")
 	}
 }
 
-func TestSteeredByTheCommandLine(t *testing.T) {
-	s := stage.New(t, simulator.Options{})
+func TestTemporalCLIUpdates(t *testing.T) {
+	t.Parallel()
+	s := fixture.NewServer(t, simulator.Options{})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 2)
 	s.StartWorker()
 	input := s.Input(cluster.ID)
 	input.RequireApproval = true
 	run := s.Start(input)
 	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseAwaitingApproval })
-	_, stderr, err := s.Server.CLI(t.Context(), "workflow", "update", "execute", "-w", run.GetID(), "--name", "approve", "--input", `{"by":"dana"}`)
+	_, stderr, err := s.TemporalServer.CLI(t.Context(), "workflow", "update", "execute", "-w", run.GetID(), "--name", "approve", "--input", `{"by":"dana"}`)
 	require.Error(t, err)
-	assert.Contains(t, stderr, "somebody else must approve")
+	assert.Contains(t, stderr, "another person must approve")
 	answer := s.CLI("workflow", "update", "execute", "-w", run.GetID(), "--name", "approve", "--input", `{"by":"lee","comment":"go"}`)
 	assert.Contains(t, answer, "clusterName")
 	result := s.RequireRotated(run, 3)
@@ -172,32 +183,32 @@ func TestSteeredByTheCommandLine(t *testing.T) {
 }
 
 func TestCancellationKeepsTheRecords(t *testing.T) {
-	s := stage.New(t, simulator.Options{})
+	t.Parallel()
+	s := fixture.NewServer(t, simulator.Options{})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 7)
-	inWork := cluster.ShardIDs[1:5]
-	s.Detain(inWork...)
+	inProgress := cluster.ShardIDs[1:5]
+	s.BlockRotation(inProgress...)
 	s.StartWorker()
 	input := s.Input(cluster.ID)
-	input.RetryTimeout = workflows.Duration(s.Patience)
 	run := s.Start(input)
-	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Counts[workflows.StatusRotating] == len(inWork) })
+	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Counts[workflows.StatusRotating] == len(inProgress) })
 	require.NoError(t, s.Temporal.CancelWorkflow(t.Context(), run.GetID(), ""))
 	s.AwaitAbort(run.GetID())
 	s.OM.ClearFaults()
 	_, err := s.Result(run)
 	records := requireAborted(s, err)
-	assert.Equal(t, map[string]int{workflows.StatusVerified: 1 + len(inWork), workflows.StatusPending: 3}, countsOf(records))
-	assert.Len(t, s.OM.Ledger().Rotations, 1+len(inWork), "nothing rotated is left unrecorded")
+	assert.Equal(t, map[workflows.Status]int{workflows.StatusVerified: 1 + len(inProgress), workflows.StatusPending: 3}, countsOf(records))
+	assert.Len(t, s.OM.Ledger().Rotations, 1+len(inProgress), "every rotated target is recorded")
 }
 
-// The hand-over passes a cancellation on, and its records back.
-func TestCancellationOfTheHandingOver(t *testing.T) {
-	s := stage.New(t, simulator.Options{})
+// The outer workflow passes a cancellation on, and returns the records.
+func TestCancellationOfOuterWorkflow(t *testing.T) {
+	t.Parallel()
+	s := fixture.NewServer(t, simulator.Options{})
 	cluster := s.OM.AddShardedCluster(s.Project, "orders", 7)
-	s.Detain(cluster.ShardIDs[0])
+	s.BlockRotation(cluster.ShardIDs[0])
 	s.StartWorker()
 	input := s.Input(cluster.ID)
-	input.RetryTimeout = workflows.Duration(s.Patience)
 	run := s.StartAs("outer-"+s.Project, input)
 	lock := workflows.RotateClusterID("default", s.Project, cluster.ID)
 	s.AwaitPut()
@@ -206,22 +217,23 @@ func TestCancellationOfTheHandingOver(t *testing.T) {
 	s.OM.ClearFaults()
 	_, err := s.Result(run)
 	records := requireAborted(s, err)
-	assert.Equal(t, map[string]int{workflows.StatusVerified: 1, workflows.StatusPending: 7}, countsOf(records))
+	assert.Equal(t, map[workflows.Status]int{workflows.StatusVerified: 1, workflows.StatusPending: 7}, countsOf(records))
 	assert.Equal(t, workflows.PhaseDone, s.Progress(lock).Phase)
 }
 
-// requireAborted gives the records of an aborted rotation, which must be true.
-func requireAborted(s stage.Stage, err error) *workflows.RotateClusterResult {
+// requireAborted returns the records of an aborted rotation, which must match
+// the ledger.
+func requireAborted(s fixture.Server, err error) *workflows.RotateClusterResult {
 	s.Helper()
-	stage.RequireFailure(s, err, activities.ErrorAborted)
-	records, found := workflows.ResultOf(err)
+	fixture.RequireFailure(s, err, workflows.ErrorAborted)
+	records, found := workflows.RotateClusterResultOf(err)
 	require.True(s, found)
-	s.RequireTrue(records.Targets)
+	s.RequireMatchesLedger(records.Targets)
 	return records
 }
 
-func countsOf(records *workflows.RotateClusterResult) map[string]int {
-	counts := map[string]int{}
+func countsOf(records *workflows.RotateClusterResult) map[workflows.Status]int {
+	counts := map[workflows.Status]int{}
 	for _, record := range records.Targets {
 		counts[record.Status]++
 	}

@@ -1,11 +1,11 @@
-// Command sandbox shows a rotation from beginning to end on one machine, which
-// needs nothing but Go: it starts a real Temporal server with its Web UI, a
-// simulated Ops Manager, the worker and the starter as the processes that users
-// run, rotates, and compares what was recorded with what Ops Manager was asked.
+// Command sandbox runs a rotation from beginning to end on one machine. It
+// needs only Go: it starts a real Temporal server with its Web UI, a simulated
+// Ops Manager, and the worker and the command line as processes, rotates, and
+// verifies the records against the requests that Ops Manager received.
 //
 //	go run ./testsuite/sandbox
 //
-// `go run ./testsuite/sandbox --help` has its flags.
+// `go run ./testsuite/sandbox --help` shows its flags.
 package main
 
 import (
@@ -18,27 +18,30 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"keyturn/testsuite/programs"
+	"keyturn/internal/usage"
+	"keyturn/testsuite/support/childproc"
 )
 
-// Exit codes; one of the starter's that isn't 0 goes before, and a signal is
-// told as shells tell it.
+// Exit codes. A failed command passes its exit code on; a signal gives 128 plus
+// its number.
 const (
-	exitFailed   = 1
-	exitWrongUse = 2
-	exitSignal   = 128
+	exitFailed = 1
+	exitUsage  = 2
+	exitSignal = 128
 )
 
-// Limits of what is useful in a sandbox.
+// Limits of the settings.
 const (
 	maxShards   = 1000
 	maxClusters = 100
 	maxPort     = 65535
 	maxLatency  = time.Minute
+	// maxMemberTime is less than the time without progress after which a rotation fails.
+	maxMemberTime = deployTimeout / 2
 )
 
 func main() {
-	ctx, stop := programs.UntilSignal()
+	ctx, stop := childproc.UntilSignal()
 	code := execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -46,20 +49,22 @@ func main() {
 
 // settings are the flags.
 type settings struct {
+	deployment       bool
 	shards, clusters int
+	memberTime       time.Duration
 	latency          time.Duration
 	once             bool
 
-	temporalPort, uiPort, simulatorPort int // 0 = the usual one, or else a free one
+	temporalPort, uiPort, simulatorPort int // 0 = the default port, or a free one
 }
 
 // execute runs the command line and returns the exit code.
 func execute(ctx context.Context, arguments []string, stdout, stderr io.Writer) int {
-	begun := false
+	validFlags := false
 	var s settings
 	command := &cobra.Command{
 		Use:           "sandbox",
-		Short:         "Rotate the keys of a simulated cluster with everything real but Ops Manager",
+		Short:         "Try keyturn on one machine, with a simulated Ops Manager",
 		Long:          help,
 		Example:       examples,
 		Args:          cobra.NoArgs,
@@ -69,31 +74,35 @@ func execute(ctx context.Context, arguments []string, stdout, stderr io.Writer) 
 			if err := s.check(); err != nil {
 				return err
 			}
-			begun = true
+			validFlags = true
 			return run(command.Context(), s, stdout, stderr)
 		},
 	}
 	command.CompletionOptions.DisableDefaultCmd = true
+	usage.WrapFlags(command)
 	s.addFlags(command)
 	command.SetArgs(arguments)
 	command.SetOut(stdout)
 	command.SetErr(stderr)
-	err := command.ExecuteContext(ctx)
+	ran, err := command.ExecuteContextC(ctx)
 	if err != nil {
+		if !validFlags {
+			err = usage.Explain(ran, err)
+		}
 		fmt.Fprintln(stderr, "sandbox:", err)
 	}
-	return exitCode(err, begun)
+	return exitCode(err, validFlags)
 }
 
-// exitCode tells what err means; begun = the command line was right.
-func exitCode(err error, begun bool) int {
-	var interrupted *programs.Interruption
-	var starter *starterError
+// exitCode returns the exit code for err; validFlags: the flags were valid.
+func exitCode(err error, validFlags bool) int {
+	var interrupted *childproc.Interruption
+	var starter *commandError
 	switch {
 	case err == nil:
 		return 0
-	case !begun:
-		return exitWrongUse
+	case !validFlags:
+		return exitUsage
 	case errors.As(err, &interrupted):
 		return exitSignal + int(interrupted.Signal)
 	case errors.As(err, &starter):
@@ -105,13 +114,15 @@ func exitCode(err error, begun bool) int {
 
 func (s *settings) addFlags(command *cobra.Command) {
 	flags := command.Flags()
-	flags.IntVar(&s.shards, "shards", 3, "shards of each cluster, beside its config server")
-	flags.IntVar(&s.clusters, "clusters", 1, "sharded clusters, called orders, orders2 and so on; they are rotated one after the other")
-	flags.DurationVar(&s.latency, "latency", 150*time.Millisecond, "how long the simulated Ops Manager takes for each answer, so that there is something to watch")
-	flags.BoolVar(&s.once, "once", false, "end after the rotation, with its exit code, instead of staying up")
-	flags.IntVar(&s.temporalPort, temporalPortFlag, 0, fmt.Sprintf("Temporal's port (default: %d, or a free one where that is taken)", usualTemporalPort))
-	flags.IntVar(&s.uiPort, uiPortFlag, 0, fmt.Sprintf("the Web UI's port (default: %d, or a free one)", usualUIPort))
-	flags.IntVar(&s.simulatorPort, simulatorPortFlag, 0, fmt.Sprintf("the simulated Ops Manager's port (default: %d, or a free one)", usualSimulatorPort))
+	flags.BoolVar(&s.deployment, "deployment", false, "rotate the keys of a project's deployments, as today's databases have them, not those of backups")
+	flags.IntVar(&s.shards, "shards", 3, "shards of each cluster, besides its config server")
+	flags.IntVar(&s.clusters, "clusters", 1, "number of sharded clusters (orders, orders2, ...), rotated one after the other")
+	flags.DurationVar(&s.memberTime, "member-time", time.Second, "with --deployment: time that an agent takes to restart a member with a new key")
+	flags.DurationVar(&s.latency, "latency", 150*time.Millisecond, "response time of the simulated Ops Manager: long enough to watch the progress")
+	flags.BoolVar(&s.once, "once", false, "exit after the rotation with its exit code")
+	flags.IntVar(&s.temporalPort, temporalPortFlag, 0, fmt.Sprintf("port of Temporal (default: %d, or a free port if it is in use)", defaultTemporalPort))
+	flags.IntVar(&s.uiPort, uiPortFlag, 0, fmt.Sprintf("port of the Web UI (default: %d, or a free port if it is in use)", defaultUIPort))
+	flags.IntVar(&s.simulatorPort, simulatorPortFlag, 0, fmt.Sprintf("port of the simulated Ops Manager (default: %d, or a free port if it is in use)", defaultSimulatorPort))
 }
 
 func (s *settings) check() error {
@@ -129,35 +140,48 @@ func (s *settings) check() error {
 			return fmt.Errorf("--%s: must be %d to %d", number.flag, number.least, number.greatest)
 		}
 	}
-	if s.latency < 0 || s.latency > maxLatency {
+	switch {
+	case s.latency < 0 || s.latency > maxLatency:
 		return fmt.Errorf("--latency: must be 0s to %s", maxLatency)
+	case s.memberTime <= 0 || s.memberTime > maxMemberTime:
+		return fmt.Errorf("--member-time: must be more than 0s, up to %s", maxMemberTime)
 	}
 	return nil
 }
 
-const help = `Starts, on loopback addresses of this machine,
+const help = `Starts these on loopback addresses of this machine:
 
-  - a real Temporal server with its Web UI: the temporal on the PATH, else the
-    version pinned in tools/temporal, whose first build takes minutes, once
-  - a simulated Ops Manager with a sharded cluster whose backups are encrypted
-  - the worker, as a process of its own
+  - a real Temporal server with its Web UI: the program temporal on the PATH; else
+    the official one, which is downloaded once; if that fails, the same version,
+    whose first build takes 5 to 15 minutes
+  - a simulated Ops Manager with a sharded cluster that has encrypted backups
+  - a simulated KMIP server, in which that Ops Manager makes its keys
+  - the worker, which rotates the keys and asks the KMIP server about each new one
 
-then rotates with the starter, shows the rotation while it runs, and compares every
-target's record with the simulated Ops Manager's own ledger: which PUTs really came.
-It stays up until Ctrl-C, with commands to try next. Nothing of it outlives it.
+Then it runs "keyturn rotate --wait", and checks the record of every target: the
+simulated Ops Manager has applied exactly one PUT for it, and the KMIP server has
+its new key. With --deployment, the simulated Ops Manager has a deployment instead:
+a replica set and a sharded cluster, whose processes have keys of their own and whose
+agents restart one member after the other. Then the records are right if each process
+got exactly one new key, no PUT changed anything else of the configuration, and a
+snapshot has proven a new key of each replica set. After that, it prints the address of the Web UI and commands to try
+next, and keeps running until Ctrl-C or SIGTERM, which stop all of it.
 
-Ctrl-C or SIGTERM ends everything at any time. Variables of the environment that
-would lead elsewhere (TEMPORAL_*, OPS_MANAGER_*, KEYTURN_*) and a temporal.toml have
-no influence.
+TEMPORAL_*, OPS_MANAGER_*, KMIP_* and KEYTURN_* variables in the environment and
+a temporal.toml are ignored, except for KEYTURN_TEMPORAL_DOWNLOAD: "off" never
+downloads Temporal, and a URL names a mirror of https://temporal.download.
 
-Exit codes: 0 = rotated, and records and ledger agree; 1 = failed; 2 = wrong use;
-the starter's own if its command has failed; 130 or 143 = ended by Ctrl-C or SIGTERM
-before the rotation had. (go run makes 1 of all but 0, and of 0 after Ctrl-C.)`
+Exit codes: 0 = rotated, and the records are right; 1 = failed; 2 = usage error;
+130 or 143 = ended by Ctrl-C or SIGTERM before the rotation was done; if a
+command failed, its exit code. (go run turns every exit code but 0 into 1.)`
 
 const examples = `  go run ./testsuite/sandbox
 
-  # as a check: no staying up, and the exit code tells
+  # The keys of today's deployments
+  go run ./testsuite/sandbox --deployment
+
+  # Exit after the rotation, with its exit code
   go run ./testsuite/sandbox --once
 
-  # something to watch: two clusters, and an Ops Manager that takes its time
+  # Two clusters and a slow Ops Manager
   go run ./testsuite/sandbox --shards 12 --clusters 2 --latency 1s`

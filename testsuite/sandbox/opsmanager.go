@@ -2,35 +2,32 @@ package main
 
 import (
 	"fmt"
-	"strconv"
 	"time"
 
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/freeport"
 )
 
 const (
 	project = simulator.DefaultProjectID
-	// keptRequests bounds the memory of a sandbox that is left up for days.
+	// keptRequests limits the memory of a sandbox that runs for days.
 	keptRequests = 100_000
+	// snapshotEvery is the interval of a deployment's snapshots.
+	snapshotEvery = 5 * time.Second
+	// deployTimeout and proofTimeout are those of the rotations of a deployment.
+	deployTimeout = 30 * time.Second
+	proofTimeout  = time.Minute
 )
 
-// startOpsManager starts the simulated Ops Manager; port 0 takes a free one.
-func startOpsManager(port int, latency time.Duration) (*simulator.Server, error) {
-	om := simulator.New(simulator.Options{Latency: latency, KeepRequests: keptRequests})
-	server, err := simulator.Listen(om, loopbackAddress(port), nil)
+// startOpsManager starts the simulated Ops Manager; port 0 means a free port.
+func startOpsManager(port int, options simulator.Options) (*simulator.Server, error) {
+	options.KeepRequests = keptRequests
+	om := simulator.New(options)
+	server, err := simulator.Listen(om, freeport.Address(port), nil)
 	if err != nil {
 		om.Close()
 		return nil, fmt.Errorf("starting the simulated Ops Manager: %w", err)
 	}
 	om.AddProject(simulator.Project{ID: project, Name: "sandbox"})
 	return server, nil
-}
-
-// addClusters adds orders, orders2 and so on.
-func addClusters(om *simulator.Server, clusters, shards int) []simulator.ShardedCluster {
-	added := []simulator.ShardedCluster{om.AddShardedCluster(project, "orders", shards)}
-	for i := 2; i <= clusters; i++ {
-		added = append(added, om.AddShardedCluster(project, "orders"+strconv.Itoa(i), shards))
-	}
-	return added
 }

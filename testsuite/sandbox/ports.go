@@ -3,40 +3,38 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"strconv"
 	"syscall"
+
+	"keyturn/testsuite/support/freeport"
 )
 
 const (
-	loopback = "127.0.0.1"
-
 	temporalPortFlag  = "temporal-port"
 	uiPortFlag        = "ui-port"
 	simulatorPortFlag = "simulator-port"
 
-	// Where Temporal's tools, its users and Ops Manager's look first.
-	usualTemporalPort  = 7233
-	usualUIPort        = 8233
-	usualSimulatorPort = 8080
+	// The default ports of Temporal, its Web UI and Ops Manager.
+	defaultTemporalPort  = 7233
+	defaultUIPort        = 8233
+	defaultSimulatorPort = 8080
 )
 
-// ports to listen on; 0 = any free one, since the usual one is taken.
+// ports to listen on; 0 means any free port because the default port is in use.
 type ports struct{ temporal, ui, simulator int }
 
-// choosePorts takes the ports that flags have fixed, which must be free, and for
-// the others the usual ones that are free.
+// choosePorts uses the ports set by flags, which must be free, and for the
+// others the default ports that are free.
 func choosePorts(s settings) (ports, error) {
 	chosen := ports{s.temporalPort, s.uiPort, s.simulatorPort}
 	wanted := []struct {
-		flag  string
-		usual int
-		port  *int
+		flag     string
+		standard int
+		port     *int
 	}{
-		{temporalPortFlag, usualTemporalPort, &chosen.temporal},
-		{uiPortFlag, usualUIPort, &chosen.ui},
-		{simulatorPortFlag, usualSimulatorPort, &chosen.simulator},
+		{temporalPortFlag, defaultTemporalPort, &chosen.temporal},
+		{uiPortFlag, defaultUIPort, &chosen.ui},
+		{simulatorPortFlag, defaultSimulatorPort, &chosen.simulator},
 	}
 	given := map[int]string{}
 	for _, w := range wanted {
@@ -44,49 +42,37 @@ func choosePorts(s settings) (ports, error) {
 			continue
 		}
 		if other, twice := given[*w.port]; twice {
-			return ports{}, fmt.Errorf("--%s: port %d is also that of --%s", w.flag, *w.port, other)
+			return ports{}, fmt.Errorf("--%s: port %d is already used by --%s", w.flag, *w.port, other)
 		}
-		if err := tryPort(*w.port); err != nil {
+		if err := freeport.Check(*w.port); err != nil {
 			return ports{}, fmt.Errorf("--%s: port %d %s", w.flag, *w.port, portProblem(err))
 		}
 		given[*w.port] = w.flag
 	}
 	for _, w := range wanted {
-		if _, isGiven := given[w.usual]; *w.port == 0 && !isGiven && tryPort(w.usual) == nil {
-			*w.port = w.usual
+		if _, isGiven := given[w.standard]; *w.port == 0 && !isGiven && freeport.Check(w.standard) == nil {
+			*w.port = w.standard
 		}
 	}
 	return chosen, nil
-}
-
-func tryPort(port int) error {
-	listener, err := net.Listen("tcp", loopbackAddress(port))
-	if err != nil {
-		return err
-	}
-	return listener.Close()
 }
 
 func portProblem(err error) string {
 	var system *os.SyscallError
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return "is taken"
+		return "is in use"
 	case errors.As(err, &system):
-		return "can't be had: " + system.Err.Error()
+		return "cannot be used: " + system.Err.Error()
 	default:
-		return "can't be had: " + err.Error()
+		return "cannot be used: " + err.Error()
 	}
 }
 
-func loopbackAddress(port int) string {
-	return net.JoinHostPort(loopback, strconv.Itoa(port))
-}
-
-// unlessTaken remarks on a port that isn't the usual one because it was taken.
-func unlessTaken(chosen, usual int) string {
+// portInUseNote says that the default port is in use if another one was chosen.
+func portInUseNote(chosen, standard int) string {
 	if chosen != 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (port %d is taken)", usual)
+	return fmt.Sprintf(" (port %d is in use)", standard)
 }

@@ -3,60 +3,52 @@ package main
 import (
 	"fmt"
 	"net"
-	"strings"
 	"testing"
+
+	"keyturn/testsuite/support/freeport"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
-func TestFixedPortsAreTaken(t *testing.T) {
-	want := ports{temporal: unusedPort(t), ui: unusedPort(t), simulator: unusedPort(t)}
+func TestExplicitPortsAreUsed(t *testing.T) {
+	want := ports{temporal: freePort(t), ui: freePort(t), simulator: freePort(t)}
 	got, err := choosePorts(settings{temporalPort: want.temporal, uiPort: want.ui, simulatorPort: want.simulator})
-	if err != nil || got != want {
-		t.Errorf("got %v, %v; want %v", got, err, want)
-	}
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
 }
 
-func TestTakenFixedPortIsTold(t *testing.T) {
+func TestExplicitPortInUseFails(t *testing.T) {
 	taken := occupy(t)
 	for flag, configured := range map[string]settings{
 		temporalPortFlag: {temporalPort: taken}, uiPortFlag: {uiPort: taken}, simulatorPortFlag: {simulatorPort: taken},
 	} {
 		_, err := choosePorts(configured)
-		if want := fmt.Sprintf("--%s: port %d is taken", flag, taken); err == nil || err.Error() != want {
-			t.Errorf("got %v, want %q", err, want)
-		}
+		assert.EqualError(t, err, fmt.Sprintf("--%s: port %d is in use", flag, taken))
 	}
 }
 
-func TestOnePortForTwoIsTold(t *testing.T) {
-	port := unusedPort(t)
+func TestSamePortTwiceFails(t *testing.T) {
+	port := freePort(t)
 	_, err := choosePorts(settings{temporalPort: port, simulatorPort: port})
-	if want := fmt.Sprintf("--simulator-port: port %d is also that of --temporal-port", port); err == nil || err.Error() != want {
-		t.Errorf("got %v, want %q", err, want)
-	}
+	assert.EqualError(t, err, fmt.Sprintf("--simulator-port: port %d is already used by --temporal-port", port))
 }
 
-func TestUsualPortsGiveWayToWhoeverHasThem(t *testing.T) {
-	if listener, err := net.Listen("tcp", loopbackAddress(usualUIPort)); err == nil {
-		defer listener.Close() // else somebody else has it, which is as good
+func TestDefaultPortsInUseAreReplaced(t *testing.T) {
+	if listener, err := net.Listen("tcp", freeport.Address(defaultUIPort)); err == nil {
+		defer listener.Close() // otherwise, another process uses it already
 	}
 	got, err := choosePorts(settings{})
-	if err != nil || got.ui != 0 {
-		t.Errorf("got %+v, %v; want any port for the Web UI, whose usual one is taken", got, err)
-	}
-	if remark := unlessTaken(got.ui, usualUIPort); !strings.Contains(remark, "8233 is taken") {
-		t.Errorf("got %q, want a remark that the usual port is taken", remark)
-	}
-	if remark := unlessTaken(usualUIPort, usualUIPort); remark != "" {
-		t.Errorf("got %q of a port that was to be had", remark)
-	}
+	require.NoError(t, err)
+	assert.Zero(t, got.ui, "the Web UI gets any free port if its default port is in use")
+	assert.Contains(t, portInUseNote(got.ui, defaultUIPort), "8233 is in use")
+	assert.Empty(t, portInUseNote(defaultUIPort, defaultUIPort))
 }
 
 func occupy(t *testing.T) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", loopbackAddress(0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener, err := net.Listen("tcp", freeport.Address(0))
+	require.NoError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	return listener.Addr().(*net.TCPAddr).Port
 }

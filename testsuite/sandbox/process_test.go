@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,13 +15,20 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"keyturn/testsuite/support/childproc"
+	"keyturn/testsuite/support/freeport"
+	"keyturn/testsuite/support/temporalserver"
 )
 
 const (
-	// patience is how long a test waits for a phase of the sandbox.
-	patience = 60 * time.Second
-	// shortly is how long the sandbox may take to end when it is asked to.
-	shortly = 8 * time.Second
+	// waitTimeout limits the wait for a phase of the sandbox.
+	waitTimeout = 60 * time.Second
+	// stopTimeout limits the time until the sandbox has stopped.
+	stopTimeout = 8 * time.Second
 
 	// runVariable marks the processes of one test's sandbox, which inherit it.
 	runVariable = "SANDBOX_TEST_RUN"
@@ -30,28 +36,42 @@ const (
 
 func TestOnceRotatesAndLeavesNothing(t *testing.T) {
 	t.Parallel()
-	s := startSandbox(t, "--once", "--shards=2", "--clusters=2", "--latency=10ms")
-	s.mustEnd(patience, 0)
+	s := newSandbox(t, append(portFlags(t), "--once", "--shards=2", "--clusters=2", "--latency=10ms")...)
+	s.start()
+	s.mustEnd(waitTimeout, 0)
 	for _, want := range []string{
 		`Temporal +127\.0\.0\.1:\d+`, `Web UI +http://127\.0\.0\.1:\d+`, `Ops Manager +http://127\.0\.0\.1:\d+, simulated`,
-		`starter rotate --project [0-9a-f]{24} --cluster [0-9a-f]{24}`, `orders-1`, `orders2-config`,
-		`records and ledger agree: 6 targets, 6 PUTs`, `rotated in \d+\.\d seconds`,
+		`keyturn rotate --project [0-9a-f]{24} --cluster [0-9a-f]{24}`, `orders-1`, `orders2-config`,
+		`records match the ledger: 6 targets, 6 PUTs`, `rotated in \d+\.\d seconds`,
 	} {
 		s.mustShow(want)
 	}
-	if strings.Contains(s.output.String(), "What to try next") {
-		t.Error("it shows commands for what is gone already")
-	}
+	assert.NotContains(t, s.output.String(), "Next steps", "the commands need a running sandbox")
 }
 
-// Ctrl-C on a terminal reaches the starter, too.
+func TestOnceRotatesADeployment(t *testing.T) {
+	t.Parallel()
+	s := startSandbox(t, "--once", "--deployment", "--shards=1", "--member-time=20ms", "--latency=10ms")
+	s.mustEnd(waitTimeout, 0)
+	for _, want := range []string{
+		`deployment +audit, 3 members in audit`, `deployment +orders, 6 members in orders-0, orders-config`,
+		`keyturn rotate --deployment --project [0-9a-f]{24}`, `orders-config-2`,
+		`records match the ledger: 9 processes with one new key each; 2 PUTs, which changed 0 bytes besides the times; a new key of each of 3 replica sets is proven`,
+		`rotated in \d+\.\d seconds`,
+	} {
+		s.mustShow(want)
+	}
+	assert.NotContains(t, s.output.String(), "Next steps", "the commands need a running sandbox")
+}
+
+// Ctrl-C in a terminal also reaches the command line.
 func TestCtrlCDuringTheRotationLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := startSandbox(t, "--latency=20s")
 	s.waitFor("is listing")
 	s.signal(-s.command.Process.Pid, syscall.SIGINT)
-	s.mustEnd(shortly, 130)
-	s.mustShow(`sandbox: ended by a signal \(interrupt\)`)
+	s.mustEnd(stopTimeout, 130)
+	s.mustShow(`sandbox: interrupted by a signal \(interrupt\)`)
 }
 
 func TestSIGTERMDuringTheStartLeavesNothing(t *testing.T) {
@@ -59,7 +79,7 @@ func TestSIGTERMDuringTheStartLeavesNothing(t *testing.T) {
 	s := startSandbox(t)
 	s.waitFor("Temporal  ")
 	s.signal(s.command.Process.Pid, syscall.SIGTERM)
-	s.mustEnd(shortly, 143)
+	s.mustEnd(stopTimeout, 143)
 }
 
 func TestKilledSandboxLeavesNoProcess(t *testing.T) {
@@ -75,28 +95,27 @@ func TestKilledSandboxLeavesNoProcess(t *testing.T) {
 }
 
 func TestCtrlCDuringABuildLeavesNothing(t *testing.T) {
-	for name, slow := range map[string]string{"worker and starter": "build", "Temporal's tool": "tool"} {
+	t.Parallel()
+	for name, slow := range map[string]string{"worker and starter": "-exec cp", "Temporal's tool": "tool"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			begun := filepath.Join(t.TempDir(), "begun")
+			started := filepath.Join(t.TempDir(), "started")
 			s := newSandbox(t)
-			s.setVariables("PATH="+slowGo(t, slow, begun), "XDG_CACHE_HOME="+t.TempDir())
+			s.setVariables("PATH="+slowGo(t, slow, started), "XDG_CACHE_HOME="+t.TempDir())
 			s.start()
-			for deadline := time.Now().Add(patience); !exists(begun); time.Sleep(10 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatalf("no build has begun:\n%s", s.output.String())
-				}
+			for deadline := time.Now().Add(waitTimeout); !exists(started); time.Sleep(10 * time.Millisecond) {
+				require.False(t, time.Now().After(deadline), "no build has started:\n%s", s.output.String())
 			}
 			s.signal(s.command.Process.Pid, syscall.SIGINT)
-			s.mustEnd(shortly, 130)
+			s.mustEnd(stopTimeout, 130)
 		})
 	}
 }
 
-func TestEndOfGoRunEndsTheSandbox(t *testing.T) {
+func TestSandboxEndsWithGoRun(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
-		t.Skip("it takes /proc")
+		t.Skip("requires /proc")
 	}
 	s := newSandbox(t, "--latency=20s")
 	s.command.Args = append([]string{"go", "run", "."}, s.command.Args[1:]...)
@@ -109,56 +128,59 @@ func TestEndOfGoRunEndsTheSandbox(t *testing.T) {
 	s.mustLeaveNothing()
 }
 
-func TestTakenPortEndsItWithOneLine(t *testing.T) {
+func TestPortInUseFailsWithOneLine(t *testing.T) {
 	t.Parallel()
 	taken := occupy(t)
 	s := newSandbox(t)
 	s.command.Args = append(s.command.Args, fmt.Sprintf("--ui-port=%d", taken))
 	s.start()
-	s.mustEnd(shortly, exitFailed)
-	if want := fmt.Sprintf("sandbox: --ui-port: port %d is taken\n", taken); s.output.String() != want {
-		t.Errorf("got %q, want %q", s.output.String(), want)
-	}
+	s.mustEnd(stopTimeout, exitFailed)
+	assert.Equal(t, fmt.Sprintf("sandbox: --ui-port: port %d is in use\n", taken), s.output.String())
 }
 
-func TestFailureShowsTheWorkersLog(t *testing.T) {
+func TestFailureNamesTheWorkersLog(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
-		t.Skip("finding the worker takes /proc")
+		t.Skip("finding the worker requires /proc")
 	}
 	s := startSandbox(t, "--once", "--latency=20s")
 	s.waitFor("is listing")
 	worker := s.processes("worker")
-	if len(worker) != 1 {
-		t.Fatalf("got %d workers", len(worker))
-	}
+	require.Len(t, worker, 1)
 	s.signal(worker[0], syscall.SIGKILL)
-	s.mustEnd(shortly, exitFailed)
-	s.mustShow(`sandbox: the worker has ended \(signal: killed\)`)
-	log := s.mustShow(`sandbox: the worker's log is (.+)`)[1]
+	s.mustEnd(stopTimeout, exitFailed)
+	s.mustShow(`sandbox: the worker exited \(signal: killed\)`)
+	log := s.mustShow(`sandbox: worker log: (.+)`)[1]
 	text, err := os.ReadFile(log)
-	if err != nil || !strings.Contains(string(text), "polling") {
-		t.Errorf("got %q, %v; want the worker's log", text, err)
-	}
+	require.NoError(t, err)
+	assert.Contains(t, string(text), "polling")
 }
 
-// sandboxProcess is a sandbox in a process, and a group, of its own.
+// sandboxProcess is a sandbox in a process group of its own.
 type sandboxProcess struct {
 	t         *testing.T
 	command   *exec.Cmd
 	output    syncBuffer
 	ended     chan struct{}
-	temporary string // where its folder is
+	temporary string // parent of its directory
 	marker    string
 }
 
-// startSandbox starts one on ports that no other test's takes.
+// startSandbox starts a sandbox on ports that no other test uses, with programs
+// that are built once for all tests: linking takes more time than all the rest.
 func startSandbox(t *testing.T, arguments ...string) *sandboxProcess {
 	t.Helper()
-	s := newSandbox(t, append(arguments, fmt.Sprintf("--temporal-port=%d", unusedPort(t)),
-		fmt.Sprintf("--ui-port=%d", unusedPort(t)), fmt.Sprintf("--simulator-port=%d", unusedPort(t)))...)
+	s := newSandbox(t, append(arguments, portFlags(t)...)...)
+	s.setVariables("PATH=" + builtGo(t) + string(filepath.ListSeparator) + os.Getenv("PATH"))
 	s.start()
 	return s
+}
+
+func portFlags(t *testing.T) []string {
+	t.Helper()
+	return []string{
+		fmt.Sprintf("--temporal-port=%d", freePort(t)), fmt.Sprintf("--ui-port=%d", freePort(t)), fmt.Sprintf("--simulator-port=%d", freePort(t)),
+	}
 }
 
 func newSandbox(t *testing.T, arguments ...string) *sandboxProcess {
@@ -167,9 +189,9 @@ func newSandbox(t *testing.T, arguments ...string) *sandboxProcess {
 	s.marker = runVariable + "=" + s.temporary
 	s.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.command.Stdout, s.command.Stderr = &s.output, &s.output
-	s.command.WaitDelay = time.Second // a process that is left must not hang the test
+	s.command.WaitDelay = time.Second // a remaining process must not block the test
 	s.setVariables(sandboxVariable+"=true", "TMPDIR="+s.temporary, s.marker,
-		// Nothing of these may have an influence.
+		// These must have no effect.
 		"TEMPORAL_ADDRESS=192.0.2.1:7233", "TEMPORAL_API_KEY=key", "OPS_MANAGER_URL=http://192.0.2.1", "KEYTURN_TASK_QUEUE=elsewhere")
 	return s
 }
@@ -180,16 +202,14 @@ func (s *sandboxProcess) setVariables(entries ...string) {
 
 func (s *sandboxProcess) start() {
 	s.t.Helper()
-	if err := s.command.Start(); err != nil {
-		s.t.Fatal(err)
-	}
+	require.NoError(s.t, s.command.Start())
 	go func() {
-		_ = s.command.Wait() // mustEnd looks at the exit code
+		_ = s.command.Wait() // mustEnd checks the exit code
 		close(s.ended)
 	}()
 	s.t.Cleanup(func() {
 		for _, pid := range append(s.processes(""), s.command.Process.Pid) {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // most have ended
+			_ = syscall.Kill(pid, syscall.SIGKILL) // most have ended already
 		}
 		<-s.ended
 	})
@@ -197,38 +217,32 @@ func (s *sandboxProcess) start() {
 
 func (s *sandboxProcess) signal(pid int, signal syscall.Signal) {
 	s.t.Helper()
-	if err := syscall.Kill(pid, signal); err != nil {
-		s.t.Fatal(err)
-	}
+	require.NoError(s.t, syscall.Kill(pid, signal))
 }
 
 func (s *sandboxProcess) waitFor(text string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(patience); !strings.Contains(s.output.String(), text); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); !strings.Contains(s.output.String(), text); time.Sleep(10 * time.Millisecond) {
 		select {
 		case <-s.ended:
-			s.t.Fatalf("it has ended without %q:\n%s", text, s.output.String())
+			require.Fail(s.t, "the sandbox has ended", "without %q:\n%s", text, s.output.String())
 		default:
 		}
-		if time.Now().After(deadline) {
-			s.t.Fatalf("%q did not come:\n%s", text, s.output.String())
-		}
+		require.False(s.t, time.Now().After(deadline), "timed out waiting for %q:\n%s", text, s.output.String())
 	}
 }
 
-// mustEnd waits for its end, with nothing left.
+// mustEnd waits for the end of the sandbox and checks that nothing is left.
 func (s *sandboxProcess) mustEnd(within time.Duration, exitCode int) {
 	s.t.Helper()
 	select {
 	case <-s.ended:
 	case <-time.After(within):
-		s.t.Fatalf("it has not ended within %s:\n%s", within, s.output.String())
+		require.Fail(s.t, "the sandbox has not ended", "within %s:\n%s", within, s.output.String())
 	}
-	if got := s.command.ProcessState.ExitCode(); got != exitCode {
-		s.t.Errorf("exit code %d, want %d:\n%s", got, exitCode, s.output.String())
-	}
+	assert.Equal(s.t, exitCode, s.command.ProcessState.ExitCode(), s.output.String())
 	if exitCode == exitFailed {
-		s.mustLeaveNoProcess() // but the worker's log
+		s.mustLeaveNoProcess() // the worker's log remains
 		return
 	}
 	s.mustLeaveNothing()
@@ -238,25 +252,22 @@ func (s *sandboxProcess) mustLeaveNothing() {
 	s.t.Helper()
 	s.mustLeaveNoProcess()
 	left, err := filepath.Glob(filepath.Join(s.temporary, "keyturn-sandbox-*"))
-	if err != nil || len(left) > 0 {
-		s.t.Errorf("it has left files: %v, %v", left, err)
-	}
+	require.NoError(s.t, err)
+	assert.Empty(s.t, left, "all files must be removed")
 }
 
-// mustLeaveNoProcess gives the system a moment for the ones just killed.
+// mustLeaveNoProcess waits a moment for killed processes.
 func (s *sandboxProcess) mustLeaveNoProcess() {
 	s.t.Helper()
-	for deadline := time.Now().Add(shortly); len(s.processes("")) > 0; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.t.Fatalf("it has left processes: %v", s.processes(""))
-		}
+	for deadline := time.Now().Add(stopTimeout); len(s.processes("")) > 0; time.Sleep(20 * time.Millisecond) {
+		require.False(s.t, time.Now().After(deadline), "processes that are still running: %v", s.processes(""))
 	}
 }
 
-// processes are those of this sandbox's, it included, with the given name; none
-// where there is no /proc.
+// processes returns the processes of this sandbox, itself included, with this
+// name; none without /proc.
 func (s *sandboxProcess) processes(name string) (found []int) {
-	environments, _ := filepath.Glob("/proc/[0-9]*/environ") // the pattern is right
+	environments, _ := filepath.Glob("/proc/[0-9]*/environ") // the pattern is valid
 	for _, path := range environments {
 		environment, err := os.ReadFile(path)
 		if err != nil || !slices.Contains(strings.Split(string(environment), "\x00"), s.marker) {
@@ -284,25 +295,63 @@ func (s *sandboxProcess) mustShow(pattern string) []string {
 	return match
 }
 
-// slowGo is a folder with a go that never ends doing one thing, with a child as
-// Go's builds have them, and does another build at once.
-func slowGo(t *testing.T, slow, begun string) string {
+// slowGo is a directory with a go command that never completes one step, with a
+// child process like in real builds, and skips the other step.
+func slowGo(t *testing.T, slow, started string) string {
 	t.Helper()
-	script := fmt.Sprintf("#!/bin/sh\ncase \" $* \" in\n*' %s '*) %s 600 & : > '%s'; wait ;;\n*' build '*) ;;\n*) exec '%s' \"$@\" ;;\nesac\n",
-		slow, lookPath(t, "sleep"), begun, lookPath(t, "go"))
+	script := fmt.Sprintf("#!/bin/sh\ncase \" $* \" in\n*' %s '*) %s 600 & : > '%s'; wait ;;\n*' -exec cp '*) ;;\n*) exec '%s' \"$@\" ;;\nesac\n",
+		slow, lookPath(t, "sleep"), started, lookPath(t, "go"))
 	directory := t.TempDir()
-	if err := os.WriteFile(filepath.Join(directory, "go"), []byte(script), 0o700); err != nil {
-		t.Fatal(err)
+	require.NoError(t, os.WriteFile(filepath.Join(directory, "go"), []byte(script), 0o700))
+	return directory
+}
+
+// programs are those that the sandbox builds, shared by the tests that currently
+// use them.
+var programs struct {
+	mu     sync.Mutex
+	users  int
+	folder string
+	// temporal is the executable of Temporal's tool.
+	temporal string
+}
+
+// builtGo is a directory with a go command that copies the programs instead of
+// building them, and knows where Temporal's tool is: finding it takes Go longer than
+// the rest of its answers.
+func builtGo(t *testing.T) string {
+	t.Helper()
+	p := &programs
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.users == 0 {
+		root, err := childproc.ModuleRoot(t.Context())
+		require.NoError(t, err)
+		p.folder, err = os.MkdirTemp("", "keyturn-programs-")
+		require.NoError(t, err)
+		require.NoError(t, childproc.Build(t.Context(), root, p.folder, t.TempDir(), os.Stderr, sandboxPrograms...))
+		p.temporal, err = temporalserver.Executable(t.Context(), nil)
+		require.NoError(t, err)
 	}
+	p.users++
+	t.Cleanup(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.users--; p.users == 0 {
+			assert.NoError(t, os.RemoveAll(p.folder))
+		}
+	})
+	script := fmt.Sprintf("#!/bin/sh\ncase \" $* \" in\n*' tool -n temporal '*) echo '%s'; exit ;;\n*' -exec cp '*) ;;\n*) exec '%s' \"$@\" ;;\nesac\n"+
+		"for program; do :; done\nexec cp '%s'/\"${program##*/}\" \"$program\"\n", p.temporal, lookPath(t, "go"), p.folder)
+	directory := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(directory, "go"), []byte(script), 0o700))
 	return directory
 }
 
 func lookPath(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return path
 }
 
@@ -311,24 +360,14 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// usedPorts are those that tests have been given: no two get the same.
-var usedPorts sync.Map
-
-// unusedPort is below the range that systems take outgoing connections' ports
-// from, and apart from the one that temporalserver chooses from.
-func unusedPort(t *testing.T) int {
+func freePort(t *testing.T) int {
 	t.Helper()
-	for range 100 {
-		port := 10000 + rand.IntN(10000)
-		if _, used := usedPorts.LoadOrStore(port, true); !used && tryPort(port) == nil {
-			return port
-		}
-	}
-	t.Fatal("found no free port")
-	return 0
+	port, err := freeport.Choose()
+	require.NoError(t, err)
+	return port
 }
 
-// syncBuffer may be written and read at once.
+// syncBuffer is safe for concurrent use.
 type syncBuffer struct {
 	mutex sync.Mutex
 	text  bytes.Buffer

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,24 +10,22 @@ import (
 	"strings"
 	"time"
 
-	"keyturn/testsuite/programs"
-	"keyturn/testsuite/simulator"
-	"keyturn/workflows"
+	"keyturn/testsuite/support/childproc"
 )
 
-// starterError is a command of the starter that has failed.
-type starterError struct {
+// commandError is a failed command of the command line.
+type commandError struct {
 	command string
 	err     error
 }
 
-func (e *starterError) Error() string {
-	return "starter " + e.command + " has failed: " + e.err.Error()
+func (e *commandError) Error() string {
+	return "keyturn " + e.command + " failed: " + e.err.Error()
 }
-func (e *starterError) Unwrap() error { return e.err }
+func (e *commandError) Unwrap() error { return e.err }
 
-// exitCode is the starter's own, if it had one.
-func (e *starterError) exitCode() int {
+// exitCode is the exit code of the command line, if it had one.
+func (e *commandError) exitCode() int {
 	var exited *exec.ExitError
 	if errors.As(e.err, &exited) && exited.ExitCode() > 0 {
 		return exited.ExitCode()
@@ -36,61 +33,54 @@ func (e *starterError) exitCode() int {
 	return exitFailed
 }
 
-// rotateAndCompare rotates the clusters one after the other and compares their
-// records with the ledger.
-func (s *sandbox) rotateAndCompare(ctx context.Context) error {
-	ctx, stopWatching := programs.WhileWorkerRuns(ctx, s.worker)
+// rotateAndVerify runs the rotations one after the other and verifies their
+// records against the ledger.
+func (s *sandbox) rotateAndVerify(ctx context.Context) error {
+	ctx, stopWatching := childproc.WhileWorkerRuns(ctx, s.worker)
 	defer stopWatching()
-	begun := time.Now()
-	for _, cluster := range s.clusters {
-		if err := s.rotate(ctx, cluster); err != nil {
+	started := time.Now()
+	for _, r := range s.kind.rotations() {
+		if err := s.rotate(ctx, r); err != nil {
 			return err
 		}
 	}
-	took := time.Since(begun)
-	records, err := s.records(ctx)
+	took := time.Since(started)
+	reports, err := s.reports(ctx)
 	if err != nil {
 		return err
 	}
-	found := compare(s.om.Summary(), s.om.Ledger(), records)
+	found, err := s.kind.verify(s.om, reports)
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(s.stdout, "\n%s\n%s\nrotated in %.1f seconds\n", found.table(), found, took.Seconds())
 	return found.err()
 }
 
-func (s *sandbox) rotate(ctx context.Context, cluster simulator.ShardedCluster) error {
-	arguments := append(rotationArguments("rotate", cluster), "--requested-by", "sandbox", "--wait")
-	fmt.Fprintf(s.stdout, "\nstarter %s\n", strings.Join(arguments, " "))
+func (s *sandbox) rotate(ctx context.Context, r rotation) error {
+	arguments := r.rotateArguments("--requested-by", "sandbox", "--wait")
+	fmt.Fprintf(s.stdout, "\nkeyturn %s\n", strings.Join(arguments, " "))
 	return s.runStarter(ctx, s.stdout, arguments...)
 }
 
-// rotationArguments are a starter's command for a cluster.
-func rotationArguments(command string, cluster simulator.ShardedCluster) []string {
-	return []string{command, "--project", cluster.ProjectID, "--cluster", cluster.ID}
-}
-
-// records are those of all clusters, as the starter reports them.
-func (s *sandbox) records(ctx context.Context) ([]workflows.TargetRecord, error) {
-	var records []workflows.TargetRecord
-	for _, cluster := range s.clusters {
+// reports are those of the command line about all rotations, in JSON.
+func (s *sandbox) reports(ctx context.Context) (reports [][]byte, err error) {
+	for _, r := range s.kind.rotations() {
 		var report bytes.Buffer
-		if err := s.runStarter(ctx, &report, append(rotationArguments("report", cluster), "-o", "json")...); err != nil {
+		if err := s.runStarter(ctx, &report, r.arguments("report", "-o", "json")...); err != nil {
 			return nil, err
 		}
-		var result workflows.RotateClusterResult
-		if err := json.Unmarshal(report.Bytes(), &result); err != nil {
-			return nil, fmt.Errorf("the report of %s can't be read: %w", cluster.Name, err)
-		}
-		records = append(records, result.Targets...)
+		reports = append(reports, report.Bytes())
 	}
-	return records, nil
+	return reports, nil
 }
 
-// runStarter runs the starter on the terminal, if stdout is one.
+// runStarter runs the command line with stdout, which may be a terminal.
 func (s *sandbox) runStarter(ctx context.Context, stdout io.Writer, arguments ...string) error {
 	command := exec.Command(s.folder.binary("starter"), arguments...)
-	command.Env = programs.Environment(s.variables()...)
+	command.Env = childproc.Environment(s.variables()...)
 	command.Stdout, command.Stderr = stdout, s.stderr
-	starter, err := programs.StartAttached(command)
+	starter, err := childproc.StartAttached(command)
 	if err == nil {
 		err = starter.Wait(ctx)
 	}
@@ -98,7 +88,7 @@ func (s *sandbox) runStarter(ctx context.Context, stdout io.Writer, arguments ..
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err != nil:
-		return &starterError{arguments[0], err}
+		return &commandError{arguments[0], err}
 	}
 	return nil
 }

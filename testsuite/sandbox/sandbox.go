@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 
-	"keyturn/testsuite/programs"
 	"keyturn/testsuite/simulator"
-	"keyturn/testsuite/temporalserver"
+	"keyturn/testsuite/support/childproc"
+	"keyturn/testsuite/support/freeport"
+	"keyturn/testsuite/support/kmipkeys"
+	"keyturn/testsuite/support/temporalserver"
 	"keyturn/workflows"
 )
 
-// sandbox is all that runs, and what it was started with.
+// sandbox has everything that runs and its settings.
 type sandbox struct {
 	settings       settings
 	stdout, stderr io.Writer
@@ -22,27 +26,32 @@ type sandbox struct {
 	root   string // of the module
 	folder folder
 
-	executable string // Temporal's tool
+	executable string // Temporal's CLI
 	temporal   *temporalserver.Server
+	kmip       *childproc.Child
 	om         *simulator.Server
-	clusters   []simulator.ShardedCluster
-	worker     *programs.Child
+	kind       kind
+	worker     *childproc.Child
+
+	kmipAddress string
+	monitoring  string              // where the worker serves metrics and probes
+	keyMaker    kmipkeys.Connection // as which Ops Manager makes keys
 }
 
-// run is the sandbox's whole life. Nothing that it has started is left when it
-// returns, and the temporary folder only if something has failed.
+// run runs the sandbox. When it returns, everything that it started has ended;
+// the temporary directory remains only after a failure.
 func run(ctx context.Context, configured settings, stdout, stderr io.Writer) error {
-	s := &sandbox{settings: configured, stdout: stdout, stderr: stderr}
-	err := s.live(ctx)
+	s := &sandbox{settings: configured, kind: configured.kind(), stdout: stdout, stderr: stderr}
+	err := s.runUntilDone(ctx)
 	s.stop()
 	return errors.Join(err, s.cleanUp(err))
 }
 
-func (s *sandbox) live(ctx context.Context) error {
+func (s *sandbox) runUntilDone(ctx context.Context) error {
 	if err := s.start(ctx); err != nil {
 		return causeOf(ctx, err)
 	}
-	err := s.rotateAndCompare(ctx)
+	err := s.rotateAndVerify(ctx)
 	if s.settings.once || ctx.Err() != nil {
 		return causeOf(ctx, err)
 	}
@@ -50,7 +59,7 @@ func (s *sandbox) live(ctx context.Context) error {
 	return err
 }
 
-// causeOf is err, unless it is but a consequence of ctx having ended.
+// causeOf is err, or the cause of ctx if err is a consequence of its end.
 func causeOf(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -58,21 +67,27 @@ func causeOf(ctx context.Context, err error) error {
 	return err
 }
 
+// sandboxPrograms are the packages of the programs that a sandbox builds.
+var sandboxPrograms = []string{"./worker", "./starter", "./testsuite/simulator/kmip-simulator"}
+
 func (s *sandbox) start(ctx context.Context) (err error) {
 	if s.ports, err = choosePorts(s.settings); err != nil {
 		return err
 	}
-	if s.root, err = programs.ModuleRoot(ctx); err != nil {
+	if s.root, err = childproc.ModuleRoot(ctx); err != nil {
 		return err
 	}
 	if s.folder, err = newFolder(); err != nil {
 		return err
 	}
-	s.tell("building", "the worker and the starter")
-	if err := programs.Build(ctx, s.root, s.folder.binaries(), s.folder.scratch(), s.stderr, "./worker", "./starter"); err != nil {
+	s.printStatus("building", "the worker, the command line and the KMIP server")
+	if err := childproc.Build(ctx, s.root, s.folder.binaries(), s.folder.scratch(), s.stderr, sandboxPrograms...); err != nil {
 		return err
 	}
 	if err := s.startTemporal(ctx); err != nil {
+		return err
+	}
+	if err := s.startKMIP(ctx); err != nil {
 		return err
 	}
 	if err := s.startOpsManager(); err != nil {
@@ -82,7 +97,7 @@ func (s *sandbox) start(ctx context.Context) (err error) {
 }
 
 func (s *sandbox) startTemporal(ctx context.Context) (err error) {
-	s.executable, err = programs.TemporalExecutable(ctx, func(line string) { s.tell("building", line) })
+	s.executable, err = temporalserver.ExecutableForProgram(ctx, func(line string) { s.printStatus("preparing", line) })
 	if err != nil {
 		return err
 	}
@@ -93,19 +108,19 @@ func (s *sandbox) startTemporal(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.tell("Temporal", s.temporal.Address+unlessTaken(s.ports.temporal, usualTemporalPort))
-	s.tell("Web UI", s.temporal.UIAddress+unlessTaken(s.ports.ui, usualUIPort))
+	s.printStatus("Temporal", s.temporal.Address+portInUseNote(s.ports.temporal, defaultTemporalPort))
+	s.printStatus("Web UI", s.temporal.UIAddress+portInUseNote(s.ports.ui, defaultUIPort))
 	return nil
 }
 
 func (s *sandbox) startOpsManager() (err error) {
-	if s.om, err = startOpsManager(s.ports.simulator, s.settings.latency); err != nil {
+	options := simulator.Options{Latency: s.settings.latency, NewKey: newKey(s.keyMaker), ServiceVersion: s.kind.serviceVersion()}
+	if s.om, err = startOpsManager(s.ports.simulator, options); err != nil {
 		return err
 	}
-	s.clusters = addClusters(s.om, s.settings.clusters, s.settings.shards)
-	s.tell("Ops Manager", s.om.URL+", simulated"+unlessTaken(s.ports.simulator, usualSimulatorPort))
-	for _, cluster := range s.clusters {
-		s.tell("cluster", fmt.Sprintf("%s, %d targets: its shards and its config server", cluster.Name, len(cluster.TargetIDs())))
+	s.printStatus("Ops Manager", s.om.URL+", simulated"+portInUseNote(s.ports.simulator, defaultSimulatorPort))
+	for _, part := range s.kind.populate(s.om) {
+		s.printStatus(part.name, part.text)
 	}
 	return nil
 }
@@ -119,16 +134,23 @@ func (s *sandbox) startWorker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() // the worker has it, too
-	worker, err := programs.StartWorker(s.folder.binary("worker"), log, s.variables()...)
+	defer log.Close() // the worker has its own handle
+	port, err := freeport.Choose()
+	if err != nil {
+		return err
+	}
+	s.monitoring = freeport.Address(port)
+	// Not among the variables for the user's shell: a second worker needs an address of its own.
+	listen := childproc.Variable{Name: "KEYTURN_LISTEN", Value: s.monitoring}
+	worker, err := childproc.StartWorker(s.folder.binary("worker"), log, append(s.variables(), listen)...)
 	if err != nil {
 		return err
 	}
 	s.worker = worker
-	if err := programs.AwaitPolling(ctx, s.temporal, workflows.DefaultTaskQueue, worker); err != nil {
-		return fmt.Errorf("the worker did not come up: %w", err)
+	if err := childproc.AwaitPolling(ctx, s.temporal, workflows.DefaultTaskQueue, worker); err != nil {
+		return fmt.Errorf("the worker did not start: %w", err)
 	}
-	s.tell("worker", "polls task queue "+workflows.DefaultTaskQueue)
+	s.printStatus("worker", "polls task queue "+workflows.DefaultTaskQueue)
 	return nil
 }
 
@@ -137,69 +159,76 @@ func (s *sandbox) stayUp(ctx context.Context, failure error) {
 	if failure != nil {
 		fmt.Fprintln(s.stderr, "sandbox:", failure)
 	}
-	fmt.Fprint(s.stdout, s.hints(ctx))
-	fmt.Fprintln(s.stdout, "\nAll of it stays up until Ctrl-C.")
+	fmt.Fprint(s.stdout, s.nextStepsText(ctx))
+	fmt.Fprintln(s.stdout, "\nThe sandbox runs until Ctrl-C.")
 	select {
 	case <-ctx.Done():
 	case <-s.worker.Ended():
-		// Somebody may have wanted to see what happens: no reason to end.
-		fmt.Fprintf(s.stderr, "sandbox: the worker has ended (%s), its log is %s; with the variables above, go run ./worker starts another one\n",
+		// The user may have killed the worker on purpose: keep running.
+		fmt.Fprintf(s.stderr, "sandbox: the worker exited (%s), see its log %s; to start another one, set the variables above and run go run ./worker\n",
 			s.worker.End(), s.folder.workerLog())
 		<-ctx.Done()
 	}
-	fmt.Fprintln(s.stdout, "\nending")
+	fmt.Fprintln(s.stdout, "\nstopping")
 }
 
-// stop ends all that was started; the order keeps each from complaining of the
-// other's end.
+// stop stops everything that was started, in an order in which no process
+// reports the end of another one.
 func (s *sandbox) stop() {
 	if s.worker != nil {
 		s.worker.Stop()
 	}
 	if s.temporal != nil {
-		s.temporal.Kill() // its state is in memory: an orderly end would keep nothing
+		s.temporal.Kill() // its state is in memory: there is nothing to save
 	}
 	if s.om != nil {
 		s.om.Close()
 	}
+	if s.kmip != nil {
+		s.kmip.Kill() // asked to end, it waits for its clients; its keys are thrown away
+	}
 }
 
-// cleanUp removes the folder. Where something has failed, the worker's log stays
-// and is named.
+// cleanUp removes the temporary directory. After a failure, it keeps and names
+// the worker's log.
 func (s *sandbox) cleanUp(failure error) error {
-	var interrupted *programs.Interruption
+	var interrupted *childproc.Interruption
 	switch {
 	case s.folder == "":
 		return nil
 	case failure == nil, s.worker == nil, errors.As(failure, &interrupted):
 		return s.folder.removeAll()
 	}
-	fmt.Fprintln(s.stderr, "sandbox: the worker's log is", s.folder.workerLog())
+	fmt.Fprintln(s.stderr, "sandbox: worker log:", s.folder.workerLog())
 	return s.folder.removeAllButLog()
 }
 
-// variables configure the worker and the starter.
-func (s *sandbox) variables() []programs.Variable {
-	return append(s.temporalVariables(), s.opsManagerVariables()...)
+// variables configure the worker and the command line.
+func (s *sandbox) variables() []childproc.Variable {
+	return slices.Concat(s.temporalVariables(), s.opsManagerVariables(), s.kmipVariables(), s.ledgerVariables())
 }
 
-func (s *sandbox) temporalVariables() []programs.Variable {
-	return []programs.Variable{
+func (s *sandbox) temporalVariables() []childproc.Variable {
+	return []childproc.Variable{
 		{Name: "TEMPORAL_ADDRESS", Value: s.temporal.Address},
 		{Name: "TEMPORAL_NAMESPACE", Value: s.temporal.Namespace},
-		{Name: "TEMPORAL_CONFIG_FILE", Value: os.DevNull}, // the user's own may ask for TLS
+		{Name: "TEMPORAL_CONFIG_FILE", Value: os.DevNull}, // the user's file may require TLS
 	}
 }
 
-func (s *sandbox) opsManagerVariables() []programs.Variable {
-	return []programs.Variable{
+func (s *sandbox) opsManagerVariables() []childproc.Variable {
+	return []childproc.Variable{
 		{Name: "OPS_MANAGER_URL", Value: s.om.URL},
 		{Name: "OPS_MANAGER_PUBLIC_KEY", Value: simulator.DefaultPublicKey},
 		{Name: "OPS_MANAGER_PRIVATE_KEY_FILE", Value: s.folder.privateKey()},
 	}
 }
 
-// tell prints a line about a part of the sandbox.
-func (s *sandbox) tell(part, text string) {
+func (s *sandbox) ledgerVariables() []childproc.Variable {
+	return []childproc.Variable{{Name: "KEYTURN_LEDGER", Value: "sqlite://" + filepath.Join(s.folder.ledger(), "ledger.db")}}
+}
+
+// printStatus prints a line about a part of the sandbox.
+func (s *sandbox) printStatus(part, text string) {
 	fmt.Fprintf(s.stdout, "%-12s %s\n", part, text)
 }

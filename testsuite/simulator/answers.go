@@ -159,7 +159,12 @@ func (c *call) prepare(a answer) (status int, body []byte) {
 		header.Set("X-MongoDB-Service-Version", c.s.options.ServiceVersion)
 	}
 	if a.challenge {
-		header.Set("WWW-Authenticate", c.s.digest.challenge(a.stale))
+		for _, line := range c.guard.challenge(a.stale) {
+			header.Add("WWW-Authenticate", line)
+		}
+	}
+	if c.s.options.NextNonce && c.authenticated() {
+		header.Set("Authentication-Info", `qop=auth, nextnonce="`+c.guard.newNonce()+`"`)
 	}
 	for name, value := range a.header {
 		header.Set(name, value)

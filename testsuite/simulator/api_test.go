@@ -233,7 +233,7 @@ func TestRotation(t *testing.T) {
 }
 
 func TestWithoutKeyOrEncryption(t *testing.T) {
-	om := simulator.Start(t, simulator.Options{NewKey: func() string { return "made" }})
+	om := simulator.Start(t, simulator.Options{NewKey: func() (string, error) { return "made", nil }})
 	first, off, none := om.AddReplicaSet(project, "a"), om.AddReplicaSet(project, "b"), om.AddReplicaSet(project, "c")
 	om.SetKey(first.ID, "")
 	om.DisableEncryption(off.ID)

@@ -28,10 +28,12 @@ type BackupConfig struct {
 	ExcludedNamespaces []string `json:"excludedNamespaces,omitzero"`
 }
 
+// startedBackup is that of an entity. Its encryption is that of head databases,
+// which a deployment of today has none of.
 func startedBackup(c Cluster) *BackupConfig {
 	return &BackupConfig{
 		ClusterID: c.ID, ProjectID: c.ProjectID, StatusName: StatusStarted, StorageEngineName: "WIRED_TIGER",
-		EncryptionEnabled: new(true), SSLEnabled: new(true), ExcludedNamespaces: []string{},
+		EncryptionEnabled: new(!c.Automated), SSLEnabled: new(true), ExcludedNamespaces: []string{},
 	}
 }
 
@@ -92,8 +94,9 @@ func (s *Simulator) getBackupConfigs(c *call) answer {
 	if refused := s.checkProject(c); refused != nil {
 		return *refused
 	}
-	listed := s.data.listed(c.route.projectID, func(record *clusterRecord) bool { return record.Config != nil })
-	return page(c, listed, func(record *clusterRecord) map[string]any { return s.backupConfigBody(c, record.Config) })
+	// A hidden cluster has a backup all the same.
+	configured := slices.DeleteFunc(s.data.clustersOf(c.route.projectID), func(record *clusterRecord) bool { return record.Config == nil })
+	return page(c, configured, func(record *clusterRecord) map[string]any { return s.backupConfigBody(c, record.Config) })
 }
 
 func (s *Simulator) getBackupConfig(c *call) answer {

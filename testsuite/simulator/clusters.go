@@ -43,13 +43,16 @@ type Cluster struct {
 	// Hidden entities are left out of lists, as one that hasn't pinged for days
 	// is by old versions, but can be read by id.
 	Hidden bool `json:"hidden,omitempty"`
+	// Automated entities belong to a Deployment: their keys are those of its
+	// processes, and they have none of their own.
+	Automated bool `json:"automated,omitempty"`
 	// EncryptionKeyUUID is the key that the entity has from the beginning, any
 	// string; empty means a new one for TypeReplicaSet and
 	// TypeConfigServerReplicaSet, and none for other types.
 	EncryptionKeyUUID string `json:"-"`
 }
 
-// ShardedCluster tells the ids of a sharded cluster.
+// ShardedCluster has the IDs of a sharded cluster.
 type ShardedCluster struct {
 	// ID is the parent's, which has no key.
 	ID, ProjectID, Name string
@@ -76,7 +79,8 @@ type clusterRecord struct {
 	read int
 }
 
-// IsParent tells a sharded cluster as a whole, which a PUT must never name.
+// IsParent reports whether this is a sharded cluster as a whole, which a PUT
+// must never name.
 func (c *Cluster) IsParent() bool {
 	return c.TypeName == TypeSharded || c.TypeName == TypeShardedReplicaSet
 }
@@ -85,7 +89,7 @@ func (c *Cluster) isShard() bool {
 	return c.TypeName == TypeReplicaSet && c.ShardName != ""
 }
 
-// IsTopLevel tells what is no part of a sharded cluster.
+// IsTopLevel reports whether this is not a component of a sharded cluster.
 func (c *Cluster) IsTopLevel() bool {
 	return !c.isShard() && c.TypeName != TypeConfigServerReplicaSet
 }
@@ -179,9 +183,13 @@ func (s *Simulator) fillIn(c Cluster) Cluster {
 	if len(c.Versions) == 0 {
 		c.Versions = []string{"8.0.4"}
 	}
-	hasKey := c.TypeName == TypeReplicaSet || c.TypeName == TypeConfigServerReplicaSet
+	hasKey := !c.Automated && (c.TypeName == TypeReplicaSet || c.TypeName == TypeConfigServerReplicaSet)
 	if c.EncryptionKeyUUID == "" && hasKey {
-		c.EncryptionKeyUUID = s.options.NewKey()
+		made, err := s.options.NewKey()
+		if err != nil {
+			panic("simulator: the key of cluster " + c.ClusterName + " cannot be made: " + err.Error())
+		}
+		c.EncryptionKeyUUID = made
 	}
 	return c
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 )
 
 const (
@@ -27,6 +29,34 @@ type Summary struct {
 	MaxInFlight   int `json:"maxInFlight"`
 	// RotationsApplied counts those of all targets, also of removed ones.
 	RotationsApplied int `json:"rotationsApplied"`
+	// Deployments are in the order of their projects' ids.
+	Deployments []DeploymentSummary `json:"deployments,omitempty"`
+}
+
+// DeploymentSummary is the deployment of one project.
+type DeploymentSummary struct {
+	ProjectID string `json:"projectId"`
+	// Version is that of the configuration, Puts the PUTs of one, whether or not they
+	// were applied, and PutsApplied those that were.
+	Version     int64 `json:"version"`
+	GoalVersion int64 `json:"goalVersion"`
+	Puts        int   `json:"puts"`
+	PutsApplied int   `json:"putsApplied"`
+	// Violations say what no rotation may do: see Ledger.Violations.
+	Violations []string         `json:"violations"`
+	Processes  []ProcessSummary `json:"processes"`
+}
+
+// ProcessSummary is one process of a deployment.
+type ProcessSummary struct {
+	Name       string `json:"name"`
+	Host       string `json:"host"`
+	ReplicaSet string `json:"replicaSet,omitempty"`
+	ClusterID  string `json:"clusterId"`
+	// Time is the one in the configuration as JSON, and Key the key in use.
+	Time      string           `json:"time,omitempty"`
+	Key       string           `json:"key,omitempty"`
+	Rotations []MemberRotation `json:"rotations"`
 }
 
 // TargetSummary is one component that has a key of its own.
@@ -47,9 +77,9 @@ type TargetSummary struct {
 
 // Summary sums the ledger up per target, in the order of adding.
 func (s *Simulator) Summary() Summary {
-	ledger, targets, arrived := s.copyTargets()
+	ledger, targets, deployments, arrived := s.copyTargets()
 	return Summary{
-		Targets:  targets,
+		Targets: targets, Deployments: deployments,
 		Requests: arrived, Authenticated: ledger.Count("", ""), Challenges: ledger.Challenges(),
 		PutsOnParents: len(ledger.PutsOnParents()), MaxInFlight: ledger.MaxInFlight(),
 		RotationsApplied: len(ledger.Rotations),
@@ -57,20 +87,47 @@ func (s *Simulator) Summary() Summary {
 }
 
 // copyTargets holds the lock for no longer than the copying takes.
-func (s *Simulator) copyTargets() (ledger Ledger, targets []TargetSummary, arrived int) {
+func (s *Simulator) copyTargets() (ledger Ledger, targets []TargetSummary, deployments []DeploymentSummary, arrived int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	projects := slices.Sorted(maps.Keys(s.data.Deployments))
+	for _, project := range projects {
+		s.advance(project)
+	}
 	ledger, targets = s.copyLedger(), []TargetSummary{}
 	applied := map[string][]Rotation{}
 	for _, r := range ledger.Rotations {
 		applied[r.ClusterID] = append(applied[r.ClusterID], r)
 	}
 	for _, record := range s.data.Clusters {
-		if !record.IsParent() {
+		if !record.IsParent() && !record.Automated {
 			targets = append(targets, summarize(record, applied[record.ID]))
 		}
 	}
-	return ledger, targets, s.arrived
+	for _, project := range projects {
+		deployments = append(deployments, s.data.Deployments[project].summary(ledger))
+	}
+	return ledger, targets, deployments, s.arrived
+}
+
+func (d *deploymentRecord) summary(l Ledger) DeploymentSummary {
+	project := d.Options.ProjectID
+	summary := DeploymentSummary{
+		ProjectID: project, Version: d.Version, GoalVersion: d.Goal.Version, Violations: append([]string{}, l.Violations(project)...),
+	}
+	for _, put := range l.Puts(project) {
+		summary.Puts++
+		if put.Applied {
+			summary.PutsApplied++
+		}
+	}
+	for _, m := range d.Members {
+		summary.Processes = append(summary.Processes, ProcessSummary{
+			Name: m.Name, Host: m.host(), ReplicaSet: m.ReplicaSet, ClusterID: m.ClusterID, Time: d.times[m.Name], Key: m.key(),
+			Rotations: append([]MemberRotation{}, l.MemberRotationsOf(project, m.Name)...),
+		})
+	}
+	return summary
 }
 
 func summarize(record *clusterRecord, applied []Rotation) TargetSummary {
@@ -110,9 +167,11 @@ func (s *Simulator) serveControl(w http.ResponseWriter, r *http.Request) {
 	case "DELETE /simulator/faults":
 		s.ClearFaults()
 		w.WriteHeader(http.StatusNoContent)
+	case "POST /simulator/deployments":
+		s.postDeployments(w, r)
 	default:
 		writeControl(w, http.StatusNotFound, controlError{
-			"GET /simulator/ledger, GET /simulator/requests, GET, POST or DELETE /simulator/faults",
+			"GET /simulator/ledger, GET /simulator/requests, GET, POST or DELETE /simulator/faults, POST /simulator/deployments",
 		})
 	}
 }

@@ -18,10 +18,10 @@ import (
 const Realm = "MMS Public API"
 
 // maxNonces bounds what is remembered: when so many nonces are known, all are
-// forgotten, and a client that uses one of them is told that it is stale.
+// forgotten, and a client that uses one of them gets stale=true.
 const maxNonces = 10_000
 
-// Why a request's credentials were refused, as the ledger tells it.
+// Reasons in the ledger for refused credentials.
 const (
 	RefusalNoCredentials = "no credentials"
 	RefusalMalformed     = "malformed credentials"
@@ -40,6 +40,8 @@ type digestGuard struct {
 	lifetime   time.Duration
 	uses       int
 	relaxed    bool
+	neverStale bool
+	form       *ChallengeForm // nil = Ops Manager's
 	privateKey func(publicKey string) (string, bool)
 
 	// mu also guards the library's table of nonces, which it writes unlocked
@@ -52,6 +54,8 @@ type digestGuard struct {
 type nonceState struct {
 	issued time.Time
 	uses   int
+	// lastCount is the last count that was accepted, for another form.
+	lastCount uint64
 }
 
 // credentials is what a request's Authorization header turned out to be. An
@@ -69,6 +73,8 @@ func newDigestGuard(o Options, privateKey func(string) (string, bool)) *digestGu
 		lifetime:   o.NonceLifetime,
 		uses:       o.NonceUses,
 		relaxed:    o.RelaxedNonceCount,
+		neverStale: o.NeverStale,
+		form:       o.ChallengeForm,
 		privateKey: privateKey,
 	}
 	g.reset()
@@ -107,11 +113,13 @@ func (g *digestGuard) forget(nonce string) {
 	delete(g.nonces, nonce)
 }
 
-// challenge is a WWW-Authenticate value with a nonce of its own, written as Ops
-// Manager writes it.
-func (g *digestGuard) challenge(stale bool) string {
-	return fmt.Sprintf(`Digest realm="%s", domain="", nonce="%s", algorithm=MD5, qop="auth", stale=%t`,
-		Realm, g.newNonce(), stale)
+// challenge returns the values of WWW-Authenticate headers with a new nonce.
+func (g *digestGuard) challenge(stale bool) []string {
+	if g.form != nil {
+		return g.form.lines(g.newNonce(), stale)
+	}
+	return []string{fmt.Sprintf(`Digest realm="%s", domain="", nonce="%s", algorithm=MD5, qop="auth", stale=%t`,
+		Realm, g.newNonce(), stale)}
 }
 
 func (g *digestGuard) newNonce() string {
@@ -133,6 +141,9 @@ func (g *digestGuard) check(r *http.Request) credentials {
 	if header == "" {
 		return credentials{refusal: RefusalNoCredentials}
 	}
+	if g.form != nil {
+		return g.checkForm(r, header)
+	}
 	given := parseCredentials(header)
 	c := credentials{publicKey: given["username"], nonce: given["nonce"]}
 	c.nonceCount, _ = strconv.ParseUint(given["nc"], 16, 64)
@@ -148,7 +159,7 @@ func (g *digestGuard) check(r *http.Request) credentials {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c.refusal = g.judge(r, given)
-	c.stale = c.refusal == RefusalStaleNonce
+	c.stale = c.refusal == RefusalStaleNonce && !g.neverStale
 	return c
 }
 
@@ -172,8 +183,8 @@ func (g *digestGuard) wornOut(n *nonceState) bool {
 	return time.Since(n.issued) > g.lifetime || (g.uses > 0 && n.uses >= g.uses)
 }
 
-// responseIsRight tells a right response to a stale nonce, which gets
-// stale=true, from a wrong one: the library refuses both alike.
+// responseIsRight distinguishes a right response with a stale nonce, which gets
+// stale=true, from a wrong response: the library refuses both.
 func (g *digestGuard) responseIsRight(method string, given map[string]string) bool {
 	want := auth.H(strings.Join([]string{
 		g.hashedSecret(given["username"], Realm),

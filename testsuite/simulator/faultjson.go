@@ -44,13 +44,17 @@ func (f Fault) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON implements json.Unmarshaler. It refuses unknown fields.
 func (f *Fault) UnmarshalJSON(text []byte) error {
 	var read faultJSON
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&read); err != nil {
+	if err := decodeStrictly(text, &read); err != nil {
 		return err
 	}
 	*f = Fault(read.plainFault)
 	f.ApplyAfter, f.ShowAfter, f.Delay =
 		time.Duration(read.ApplyAfter), time.Duration(read.ShowAfter), time.Duration(read.Delay)
 	return nil
+}
+
+func decodeStrictly(text []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(into)
 }

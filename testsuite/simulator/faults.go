@@ -70,9 +70,9 @@ type Fault struct {
 	// Times is how many requests meet the fault; 0 means 1, Forever all.
 	Times int `json:"times,omitempty"`
 
-	// Apply says what becomes of a PUT of a key. A fault that may meet one must
-	// say it. A PUT that is refused, on a sharded parent for example, isn't
-	// applied in any case.
+	// Apply says what becomes of a PUT of a key or of a configuration. A fault that
+	// may meet one must say it. A PUT that is refused, on a sharded parent for
+	// example, isn't applied in any case.
 	Apply Apply `json:"apply,omitempty"`
 	// ApplyAfter is how long ApplyLate waits.
 	ApplyAfter time.Duration `json:"applyAfter,omitempty"`
@@ -80,8 +80,14 @@ type Fault struct {
 	// rotation; 0 means what the Options say.
 	ShowAfter time.Duration `json:"showAfter,omitempty"`
 
+	// Rival is somebody else who changes the project's configuration within the
+	// request; nil = nobody does.
+	Rival *Rival `json:"rival,omitempty"`
+
 	// Gated requests wait until ClearFaults, which lets those through that are
-	// there: before the Delay, and after a PUT is applied (ApplyBefore).
+	// there: before the Delay, and after a PUT is applied (ApplyBefore). A PUT
+	// with ApplyLate is applied ApplyAfter later than that: so a server can stand
+	// still and then carry out the PUT that it took.
 	Gated bool `json:"gated,omitempty"`
 	// Delay is waited before whatever happens next.
 	Delay time.Duration `json:"delay,omitempty"`
@@ -139,9 +145,10 @@ func (f Fault) AppliedAfter(d time.Duration) Fault {
 	return f
 }
 
-// Validate tells what is contradictory or unknown in a fault; nil for nothing.
+// Validate returns an error if the fault is contradictory or has unknown
+// values.
 func (f Fault) Validate() error {
-	return errors.Join(f.validateMatch(), f.validateApply(), f.validateAnswer())
+	return errors.Join(f.validateMatch(), f.validateApply(), f.validateAnswer(), f.Rival.validate())
 }
 
 func (f Fault) validateMatch() error {
@@ -154,6 +161,8 @@ func (f Fault) validateMatch() error {
 		return errors.New("times: must be -1 (forever) or more")
 	case f.StaleReads && ((f.Method != "" && f.Method != http.MethodGet) || (f.Kind != "" && f.Kind != KindKey)):
 		return errors.New("staleReads: only a GET of a key can be stale")
+	case f.BeforeAuthentication && f.Rival != nil:
+		return errors.New("rival: nobody acts before authentication")
 	case f.BeforeAuthentication && !f.Hang && f.Cut != CutNoAnswer && (f.Status == 0 || f.Answer != ""):
 		return errors.New("beforeAuthentication: needs a status with a body of its own, hang, or cut noAnswer")
 	}
@@ -161,7 +170,8 @@ func (f Fault) validateMatch() error {
 }
 
 func (f Fault) mayMeetRotation() bool {
-	return (f.Method == "" || f.Method == http.MethodPut) && (f.Kind == "" || f.Kind == KindKey) && !f.StaleReads
+	return (f.Method == "" || f.Method == http.MethodPut) &&
+		(f.Kind == "" || f.Kind == KindKey || f.Kind == KindAutomationConfig) && !f.StaleReads
 }
 
 func (f Fault) validateApply() error {
@@ -169,7 +179,7 @@ func (f Fault) validateApply() error {
 	case !slices.Contains([]Apply{"", ApplyNo, ApplyBefore, ApplyLate}, f.Apply):
 		return fmt.Errorf("apply: there is no %q", f.Apply)
 	case f.Apply == "" && f.mayMeetRotation():
-		return errors.New("apply: must be said of a fault that may meet a PUT of a key")
+		return errors.New("apply: must be said of a fault that may meet a PUT of a key or a configuration")
 	case f.applies() && (f.BeforeAuthentication || f.StaleNonce):
 		return errors.New("apply: nothing can be applied before authentication or with a stale nonce")
 	case f.ApplyAfter < 0 || (f.ApplyAfter > 0 && f.Apply != ApplyLate):
@@ -237,7 +247,7 @@ func (s *Simulator) Inject(f Fault) {
 	if err := f.Validate(); err != nil {
 		panic("simulator: fault " + f.Name + ": " + err.Error())
 	}
-	f.Header = maps.Clone(f.Header)
+	f.Header, f.Rival = maps.Clone(f.Header), f.Rival.clone()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.injected++
@@ -319,7 +329,9 @@ func (s *Simulator) answer(c *call, f Fault, refused *answer) answer {
 	case AnswerKeyMissing:
 		delete(a.body, "encryptionKeyUUID")
 	case AnswerKeyNull:
-		a.body["encryptionKeyUUID"] = nil
+		if a.body != nil { // a configuration is no such object
+			a.body["encryptionKeyUUID"] = nil
+		}
 	case AnswerEmptyObject:
 		a.body, a.list = map[string]any{}, false
 	case AnswerHalfBody:

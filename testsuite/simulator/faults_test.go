@@ -137,7 +137,7 @@ func TestFaultsThatAnswerARead(t *testing.T) {
 	assert.Zero(t, om.FaultsLeft())
 }
 
-func TestStaleReadComesAfterANewerOne(t *testing.T) {
+func TestStaleReadAfterNewerRead(t *testing.T) {
 	om, c, id := onReplicaSet(t, simulator.Options{})
 	om.Inject(simulator.KeyStale(id))
 	before := c.readKey(id)

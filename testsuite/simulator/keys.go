@@ -53,8 +53,8 @@ func (s *Simulator) ShownKey(clusterID string) string {
 	return record.keyAt(record.shown())
 }
 
-// SetKey gives an entity another key, shown at once and without a word in the
-// ledger, as somebody else's change would. An empty one leaves the entity
+// SetKey gives an entity another key, shown at once, and not in the
+// ledger, as someone else's change would. An empty one leaves the entity
 // without a key: a GET then has no encryptionKeyUUID. It panics if there is no
 // such entity.
 func (s *Simulator) SetKey(clusterID, uuid string) {
@@ -97,17 +97,20 @@ func (s *Simulator) getKey(c *call) answer {
 	return object(http.StatusOK, body)
 }
 
-// wasReadAsNewest tells whether a GET has shown the key that is shown now, and
-// there is one before it: the moment at which a replica can lag behind.
+// wasReadAsNewest reports whether a GET has shown the key that is shown now and
+// there is a previous key: only then can a replica lag behind.
 func (r *clusterRecord) wasReadAsNewest() bool {
 	place := r.shown()
 	return place > 0 && r.read >= place
 }
 
-// beginPut checks a PUT of a key and applies it now, later or not at all, as
-// the fault says. The answer that it is refused with is nil if it isn't.
+// beginPut checks a PUT and applies it now, later or not at all, as the fault
+// says. The answer that it is refused with is nil if it isn't.
 func (s *Simulator) beginPut(c *call, f Fault) (refused *answer) {
-	if !c.isRotation() {
+	switch {
+	case c.isPublication():
+		return s.beginPublication(c, f)
+	case !c.isRotation():
 		return nil
 	}
 	s.mu.Lock()
@@ -146,9 +149,13 @@ func (s *Simulator) rotate(asked *Request, record *clusterRecord, showAfter time
 	if showAfter == 0 {
 		showAfter = s.options.ShowAfter
 	}
+	made, err := s.options.NewKey()
+	if err != nil {
+		return unexpectedError()
+	}
 	now := time.Now()
 	keys, rotations := record.Keys, s.data.Rotations
-	next := heldKey{UUID: s.options.NewKey(), ShownAt: now.Add(showAfter)}
+	next := heldKey{UUID: made, ShownAt: now.Add(showAfter)}
 	s.data.Rotations = append(rotations, Rotation{
 		AppliedAt: now, ProjectID: record.ProjectID, ClusterID: record.ID, Request: asked.Seq,
 		PreviousKey: record.keyAt(record.current()), NewKey: next.UUID,
@@ -163,14 +170,33 @@ func (s *Simulator) rotate(asked *Request, record *clusterRecord, showAfter time
 	return nil
 }
 
-// rotateLater applies a PUT after a while, whether or not its caller is still
-// there. Close gives it up.
+// rotateLater applies a PUT of a key after a while.
 func (s *Simulator) rotateLater(c *call, f Fault) {
+	s.applyLater(c, f, func() {
+		// The cluster may have been removed meanwhile, or have lost its backup.
+		// No caller is left to report an error to: the ledger shows that
+		// nothing was applied.
+		if record := s.data.cluster(c.route.clusterID); record != nil && record.Config != nil {
+			s.rotate(c.entry, record, f.ShowAfter)
+		}
+	})
+}
+
+// applyLater calls apply after a while, under the lock, whether or not the caller
+// is still there; that of a gated PUT, after ClearFaults. Close gives it up.
+func (s *Simulator) applyLater(c *call, f Fault, apply func()) {
 	if !s.late.enter() {
 		return
 	}
 	go func() {
 		defer s.late.leave()
+		if f.Gated {
+			select {
+			case <-s.life.Done():
+				return
+			case <-c.cleared:
+			}
+		}
 		timer := time.NewTimer(f.ApplyAfter)
 		defer timer.Stop()
 		select {
@@ -180,11 +206,7 @@ func (s *Simulator) rotateLater(c *call, f Fault) {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		// The cluster may have gone meanwhile, or lost its backup. Nobody is left
-		// to be told of a failure: the ledger shows that nothing was applied.
-		if record := s.data.cluster(c.route.clusterID); record != nil && record.Config != nil {
-			s.rotate(c.entry, record, f.ShowAfter)
-		}
+		apply()
 	}()
 }
 

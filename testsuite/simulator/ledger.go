@@ -55,7 +55,8 @@ type Request struct {
 
 	// Fault is the name of the fault that the request met.
 	Fault string `json:"fault,omitempty"`
-	// Applied says that a PUT gave the cluster another key, OnParent that it
+	// Applied says that a PUT gave the cluster another key, or the project another
+	// configuration, OnParent that it
 	// named a sharded cluster as a whole, which must never happen.
 	Applied  bool `json:"applied,omitempty"`
 	OnParent bool `json:"onParent,omitempty"`
@@ -83,6 +84,10 @@ type Ledger struct {
 	Dropped int `json:"dropped,omitempty"`
 	// Rotations are in the order in which they were applied.
 	Rotations []Rotation `json:"rotations"`
+	// Publications are the automation configurations that were sent or published, in
+	// the order of their arrival, and MemberRotations the new keys of processes.
+	Publications    []Publication    `json:"publications,omitempty"`
+	MemberRotations []MemberRotation `json:"memberRotations,omitempty"`
 }
 
 // Ledger is a copy of the ledger as it is now.
@@ -97,6 +102,9 @@ func (s *Simulator) copyLedger() Ledger {
 		Requests:  make([]Request, len(s.requests)),
 		Rotations: slices.Clone(s.data.Rotations),
 		Dropped:   s.dropped,
+
+		Publications:    slices.Clone(s.data.Publications),
+		MemberRotations: slices.Clone(s.data.MemberRotations),
 	}
 	for i, r := range s.requests {
 		l.Requests[i] = *r
@@ -104,12 +112,13 @@ func (s *Simulator) copyLedger() Ledger {
 	return l
 }
 
-// ResetLedger forgets the requests and the rotations so far; keys stay.
+// ResetLedger forgets the requests, rotations and publications so far; keys and
+// configurations stay.
 func (s *Simulator) ResetLedger() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests = nil
-	s.data.Rotations = nil
+	s.data.Rotations, s.data.Publications, s.data.MemberRotations = nil, nil, nil
 	s.mustSave()
 }
 
@@ -232,6 +241,11 @@ type call struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	route route
+	// body is that of a publication, and bodyErr why it is not whole.
+	body    []byte
+	bodyErr error
+	// guard checks the credentials: that of the server which the request reached.
+	guard *digestGuard
 	// key is the API key that the request was authenticated with.
 	key APIKey
 	// staleRead makes a GET show the key before the one it would show.
@@ -245,7 +259,7 @@ type call struct {
 
 // begin enters a request into the ledger.
 func (s *Simulator) begin(w http.ResponseWriter, r *http.Request, to route) *call {
-	c := &call{s: s, w: w, r: r, route: to, entry: &Request{
+	c := &call{s: s, w: w, r: r, route: to, guard: s.digest.choose(r), entry: &Request{
 		Method: r.Method, Path: r.RequestURI,
 		Kind: to.kind, ProjectID: to.projectID, ClusterID: to.clusterID,
 		Authorization: r.Header.Get("Authorization") != "",
@@ -273,6 +287,13 @@ func (c *call) note(change func(*Request)) {
 	c.s.announce()
 }
 
+// authenticated reports whether the request's credentials were right.
+func (c *call) authenticated() bool {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return c.entry.Authenticated
+}
+
 // finish notes how the request ended; the caller learns of it after that.
 func (c *call) finish(outcome Outcome, status int) {
 	c.note(func(entry *Request) {
@@ -291,7 +312,7 @@ func (s *Simulator) noteCredentials(c *call, given credentials) {
 // refuseAsStale answers a request with right credentials as though their nonce
 // had expired.
 func (s *Simulator) refuseAsStale(c *call) {
-	s.digest.forget(c.entry.Nonce)
+	c.guard.forget(c.entry.Nonce)
 	c.note(func(entry *Request) {
 		entry.Authenticated, entry.Refusal = false, RefusalStaleNonce
 	})

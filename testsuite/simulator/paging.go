@@ -8,7 +8,7 @@ import (
 
 const defaultItemsPerPage = 100
 
-// page answers one page of items, with links to itself and its neighbours. Only
+// page answers one page of items, with links to itself and the adjacent pages. Only
 // the bodies of that page are made.
 func page[T any](c *call, items []T, body func(T) map[string]any) answer {
 	number, refused := positive(c.r, "pageNum", 1)

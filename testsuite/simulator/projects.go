@@ -19,7 +19,7 @@ const (
 
 var idPattern = regexp.MustCompile(`^[0-9a-f]{24}$`)
 
-// IsID tells whether a string has the form of an id: 24 hex digits in lower
+// IsID reports whether a string has the form of an id: 24 hex digits in lower
 // case. The API answers 404 to any other.
 func IsID(id string) bool {
 	return idPattern.MatchString(id)

@@ -20,9 +20,15 @@ const (
 	KindClusters             Kind = "clusters"             // /groups/{project}/clusters
 	KindCluster              Kind = "cluster"              // /groups/{project}/clusters/{cluster}
 	KindSnapshots            Kind = "snapshots"            // /groups/{project}/clusters/{cluster}/snapshots
+	KindRestoreJobs          Kind = "restoreJobs"          // /groups/{project}/clusters/{cluster}/restoreJobs
 	KindBackupConfigs        Kind = "backupConfigs"        // /groups/{project}/backupConfigs
 	KindBackupConfig         Kind = "backupConfig"         // /groups/{project}/backupConfigs/{cluster}
 	KindKey                  Kind = "key"                  // /groups/{project}/backupConfigs/{cluster}/encryptionKey
+	KindAutomationConfig     Kind = "automationConfig"     // /groups/{project}/automationConfig, also with /noSecrets
+	KindAutomationStatus     Kind = "automationStatus"     // /groups/{project}/automationStatus
+	KindHosts                Kind = "hosts"                // /groups/{project}/hosts
+	KindEvents               Kind = "events"               // /groups/{project}/events
+	KindControlledFeature    Kind = "controlledFeature"    // /groups/{project}/controlledFeature
 	KindUnknown              Kind = "unknown"
 )
 
@@ -53,9 +59,16 @@ func init() {
 	add(KindClusters, "groups/{project}/clusters", (*Simulator).getClusters)
 	add(KindCluster, "groups/{project}/clusters/{cluster}", (*Simulator).getCluster)
 	add(KindSnapshots, "groups/{project}/clusters/{cluster}/snapshots", (*Simulator).getSnapshots)
+	add(KindRestoreJobs, "groups/{project}/clusters/{cluster}/restoreJobs", (*Simulator).getRestoreJobs)
 	add(KindBackupConfigs, "groups/{project}/backupConfigs", (*Simulator).getBackupConfigs)
 	add(KindBackupConfig, "groups/{project}/backupConfigs/{cluster}", (*Simulator).getBackupConfig)
 	add(KindKey, "groups/{project}/backupConfigs/{cluster}/encryptionKey", (*Simulator).getKey, http.MethodPut)
+	add(KindAutomationConfig, "groups/{project}/automationConfig", (*Simulator).getAutomationConfig, http.MethodPut)
+	add(KindAutomationConfig, "groups/{project}/automationConfig/noSecrets", (*Simulator).getAutomationConfig, http.MethodPut)
+	add(KindAutomationStatus, "groups/{project}/automationStatus", (*Simulator).getAutomationStatus)
+	add(KindHosts, "groups/{project}/hosts", (*Simulator).getHosts)
+	add(KindEvents, "groups/{project}/events", (*Simulator).getEvents)
+	add(KindControlledFeature, "groups/{project}/controlledFeature", (*Simulator).getControlledFeature)
 }
 
 // route is a parsed path below the API's root.
@@ -100,9 +113,14 @@ func knownKind(kind Kind) bool {
 	return kind == KindUnknown || slices.ContainsFunc(resources, func(r resource) bool { return r.kind == kind })
 }
 
-// isRotation tells the one request that changes something.
+// isRotation reports whether the request asks for another key of a cluster.
 func (c *call) isRotation() bool {
 	return c.route.kind == KindKey && c.r.Method == http.MethodPut
+}
+
+// isPublication reports whether the request sends an automation configuration.
+func (c *call) isPublication() bool {
+	return c.route.kind == KindAutomationConfig && c.r.Method == http.MethodPut
 }
 
 // natural is the answer of an undisturbed request. refused is what a PUT was
@@ -116,6 +134,8 @@ func (s *Simulator) natural(c *call, refused *answer) answer {
 		return *refused
 	case c.isRotation():
 		return object(http.StatusCreated, map[string]any{})
+	case c.isPublication():
+		return object(http.StatusOK, map[string]any{})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

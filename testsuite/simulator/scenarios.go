@@ -192,6 +192,21 @@ func KeyHang(clusterID string) Fault {
 	return f
 }
 
+// KeyGated answers no GET of the key before ClearFaults.
+func KeyGated(clusterID string) Fault {
+	f := readFault("key gated", clusterID)
+	f.Gated = true
+	return f.Always()
+}
+
+// PutFrozen takes a PUT and stands still: it answers nothing, and applies the PUT
+// the given time after ClearFaults, whether or not its caller is still there.
+func PutFrozen(clusterID string, after time.Duration) Fault {
+	f := putFault("put frozen", clusterID, ApplyNo).AppliedAfter(after)
+	f.Gated = true
+	return f
+}
+
 // KeyDelayed answers a GET of the key after the given time, with the key of
 // that moment.
 func KeyDelayed(clusterID string, delay time.Duration) Fault {

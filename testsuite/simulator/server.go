@@ -12,7 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"keyturn/testsuite/authority"
+	"keyturn/testsuite/support/freeport"
+	"keyturn/testsuite/support/testca"
 )
 
 // rebindTimeout is how long Restart waits for its port to be free again.
@@ -53,7 +54,7 @@ func Start(t testing.TB, o Options) *Server {
 // localhost that an authority of its own has signed: see CAPEM.
 func StartTLS(t testing.TB, o Options) *Server {
 	t.Helper()
-	signer := authority.New(t, "simulated authority")
+	signer := testca.New(t, "simulated authority")
 	server := StartWith(t, o, signer.Issue(t, "simulated Ops Manager"))
 	server.CAPEM = signer.PEM
 	return server
@@ -67,8 +68,13 @@ func StartWith(t testing.TB, o Options, certificate tls.Certificate) *Server {
 
 func start(t testing.TB, o Options, config *tls.Config) *Server {
 	t.Helper()
+	// While the server is stopped, no other connection may get its port.
+	port, err := freeport.Choose()
+	if err != nil {
+		t.Fatalf("simulator: %v", err)
+	}
 	simulator := New(o)
-	server, err := Listen(simulator, "127.0.0.1:0", config)
+	server, err := Listen(simulator, freeport.Address(port), config)
 	if err != nil {
 		simulator.Close()
 		t.Fatalf("simulator: %v", err)

@@ -130,7 +130,7 @@ func awaitGoroutines(t *testing.T, most int) {
 	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > most; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<16)
-			t.Fatalf("goroutines are left:\n%s", stacks[:runtime.Stack(stacks, true)])
+			require.Fail(t, "goroutines are left", "%s", stacks[:runtime.Stack(stacks, true)])
 		}
 	}
 }

@@ -17,8 +17,12 @@ const (
 	DefaultPublicKey = "omsimkey"
 	// DefaultPrivateKey is the password of DefaultPublicKey.
 	DefaultPrivateKey = "0f1e2d3c-4b5a-4968-8776-655443322110"
-	// DefaultServiceVersion is the X-MongoDB-Service-Version of 200 answers.
-	DefaultServiceVersion = "gitHash=4c1f0d2e9b; versionString=8.0.6.500.20250401T1200Z"
+	// DefaultServiceVersion is the X-MongoDB-Service-Version of 200 answers: the
+	// last major version whose endpoint serves backups.
+	DefaultServiceVersion = "gitHash=4c1f0d2e9b; versionString=7.0.15.500.20250401T1200Z"
+	// UnservedServiceVersion is that of an Ops Manager whose endpoint serves no
+	// backup.
+	UnservedServiceVersion = "gitHash=51d0c7ab3e; versionString=8.0.6.500.20250401T1200Z"
 	// DefaultNonceLifetime is how long a nonce is good for.
 	DefaultNonceLifetime = 5 * time.Minute
 	// DefaultMaxItemsPerPage is what itemsPerPage is clamped to. Ops Manager
@@ -29,6 +33,8 @@ const (
 const (
 	apiPath          = "/api/public/v1.0"
 	maxDiscardedBody = 1 << 20
+	// maxConfigBody is the most that is read of a configuration.
+	maxConfigBody = 64 << 20
 )
 
 // Options are the settings of a simulator. The zero value is a working one.
@@ -60,6 +66,20 @@ type Options struct {
 	// RelaxedNonceCount accepts a nonce's counts out of order and repeated. By
 	// default each count must be greater than the one before.
 	RelaxedNonceCount bool
+	// NeverStale leaves stale=true out, as a server does that takes an unknown
+	// nonce for wrong credentials.
+	NeverStale bool
+	// NextNonce names a new nonce in the Authentication-Info header of every
+	// authenticated answer.
+	NextNonce bool
+	// ChallengeForm is how challenges are written; nil = as Ops Manager does.
+	ChallengeForm *ChallengeForm
+	// Servers is how many servers are behind the address, with nonces of their own
+	// and the same data; 0 = 1. They take turns at new connections, or, with
+	// BalanceRequests, at requests.
+	Servers int
+	// BalanceRequests makes the Servers take turns at requests.
+	BalanceRequests bool
 	// MaxItemsPerPage is what itemsPerPage is clamped to; 0 means
 	// DefaultMaxItemsPerPage.
 	MaxItemsPerPage int
@@ -69,10 +89,14 @@ type Options struct {
 	// AccessList holds the IP addresses and CIDR blocks that may call the API;
 	// empty means every address.
 	AccessList []string
-	// NewKey makes the id of a new master key; it has to make a new one at
-	// each call, is called one call at a time and must not call the simulator.
-	// nil means random UUIDs.
-	NewKey func() string
+	// NewKey makes a new master key and returns its id; it has to make a new one at
+	// each call, is called one call at a time and must not call the simulator. If
+	// it fails, a rotation is answered with 500 and not applied, and no cluster can
+	// be added. nil means random UUIDs, of keys that are nowhere.
+	NewKey func() (string, error)
+	// Now is the server's clock, which deployments and the Date of every answer go
+	// by; nil means time.Now.
+	Now func() time.Time
 	// KeepRequests is how many requests the ledger keeps, the latest ones; 0
 	// means all of them. Rotations are always kept.
 	KeepRequests int
@@ -95,7 +119,7 @@ func (o Options) withDefaults() Options {
 		o.ServiceVersion = DefaultServiceVersion
 	}
 	if o.NewKey == nil {
-		o.NewKey = uuid.NewString
+		o.NewKey = func() (string, error) { return uuid.NewString(), nil }
 	}
 	if trimmed := strings.Trim(o.PathPrefix, "/"); trimmed != "" {
 		o.PathPrefix = "/" + trimmed
@@ -111,7 +135,7 @@ func (o Options) withDefaults() Options {
 type Simulator struct {
 	options Options
 	access  *accessControl
-	digest  *digestGuard
+	digest  *balancer
 
 	// life ends with Close; late applications and hung requests end with it.
 	life    context.Context
@@ -141,7 +165,7 @@ func New(o Options) *Simulator {
 		changed: make(chan struct{}),
 		cleared: make(chan struct{}),
 	}
-	s.digest = newDigestGuard(o, s.access.privateKey)
+	s.digest = newBalancer(o, s.access.privateKey)
 	s.life, s.endLife = context.WithCancel(context.Background())
 	return s
 }
@@ -176,19 +200,27 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	if s.options.Now != nil {
+		w.Header().Set("Date", s.options.Now().UTC().Format(http.TimeFormat))
+	}
+	c := s.begin(w, r, parseRoute(path))
 	// The server notices that a caller has gone only when the body is read.
-	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, maxDiscardedBody))
-	s.serveAPI(s.begin(w, r, parseRoute(path)))
+	if c.isPublication() {
+		c.body, c.bodyErr = io.ReadAll(io.LimitReader(r.Body, maxConfigBody))
+	} else {
+		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, maxDiscardedBody))
+	}
+	s.serveAPI(c)
 }
 
-// serveAPI takes a request through the stages that the real one has:
+// serveAPI handles a request in the same steps as the real API:
 // authentication, access list, then the resource itself.
 func (s *Simulator) serveAPI(c *call) {
 	if f, met := s.takeFault(c, true); met {
 		s.respond(c, f)
 		return
 	}
-	credentials := s.authenticate(c.r)
+	credentials := s.authenticate(c)
 	s.noteCredentials(c, credentials)
 	if credentials.refusal != "" {
 		c.send(challenge(credentials.stale))
@@ -202,11 +234,11 @@ func (s *Simulator) serveAPI(c *call) {
 	s.respond(c, f)
 }
 
-func (s *Simulator) authenticate(r *http.Request) credentials {
+func (s *Simulator) authenticate(c *call) credentials {
 	if s.options.NoAuthentication {
 		return credentials{publicKey: s.options.PublicKey}
 	}
-	return s.digest.check(r)
+	return c.guard.check(c.r)
 }
 
 // respond applies what is to be applied and answers as the fault says; the zero
@@ -217,6 +249,7 @@ func (s *Simulator) respond(c *call, f Fault) {
 		s.refuseAsStale(c)
 		return
 	}
+	s.letRivalAct(c, f, RivalBefore)
 	refused := s.beginPut(c, f)
 	if f.Gated {
 		s.waitAtGate(c)
@@ -226,15 +259,20 @@ func (s *Simulator) respond(c *call, f Fault) {
 		wait += s.options.Latency
 	}
 	s.waitOrAbandon(c, wait)
+	var a answer
+	if !f.Hang && f.Cut != CutNoAnswer {
+		a = s.answer(c, f, refused)
+	}
+	s.letRivalAct(c, f, RivalAfter)
 	switch {
 	case f.Hang:
 		c.hang()
 	case f.Cut == CutNoAnswer:
 		c.cut()
 	case f.Cut == CutHalfBody:
-		c.sendHalf(s.answer(c, f, refused))
+		c.sendHalf(a)
 	default:
-		c.send(s.answer(c, f, refused))
+		c.send(a)
 	}
 }
 

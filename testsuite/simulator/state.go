@@ -19,6 +19,14 @@ type dataset struct {
 	Projects      []*Project       `json:"projects"`
 	Clusters      []*clusterRecord `json:"clusters"`
 	Rotations     []Rotation       `json:"rotations"`
+	// Snapshots and RestoreJobs are those that were added, by their cluster's id.
+	Snapshots   map[string][]*Snapshot   `json:"snapshots,omitempty"`
+	RestoreJobs map[string][]*RestoreJob `json:"restoreJobs,omitempty"`
+
+	// Deployments are by their project's id.
+	Deployments     map[string]*deploymentRecord `json:"deployments,omitempty"`
+	Publications    []Publication                `json:"publications,omitempty"`
+	MemberRotations []MemberRotation             `json:"memberRotations,omitempty"`
 
 	byID map[string]*clusterRecord
 }
@@ -59,7 +67,7 @@ func (d *dataset) listed(projectID string, fulfils func(*clusterRecord) bool) []
 }
 
 // UseStateFile keeps the simulator's data in a JSON file: projects, clusters,
-// backup configurations, keys and the rotations of the ledger, but neither API
+// backup configurations, keys, deployments and the rotations and publications of the ledger, but neither API
 // keys, faults nor requests. If the file is there, its data replaces all that
 // the simulator holds, and restored is true; otherwise it is written. From then
 // on it is written at each change, before a PUT is answered, so that a
@@ -76,6 +84,10 @@ func (s *Simulator) UseStateFile(path string) (restored bool, err error) {
 	s.stateFile = path
 	if stored != nil {
 		s.data = stored
+		for project, d := range s.data.Deployments {
+			d.index()
+			s.wakeLater(project)
+		}
 		s.announce()
 		return true, nil
 	}

@@ -14,14 +14,15 @@ import (
 
 const root = "../.."
 
-// The services that are brought up alone, and the one of the profile.
+// The services without a profile, and those of the profiles "simulator" and
+// "postgres".
 var (
 	always  = []string{"temporal", "worker"}
-	profile = []string{"opsmanager-simulator"}
+	profile = []string{"opsmanager-simulator", "kmip-simulator", "postgres"}
 )
 
-// load reads the file as `docker compose --profile simulator` does, or what is
-// made of it; environment is what .env holds.
+// load reads the file, after change has edited it, as `docker compose --profile
+// simulator --profile postgres` does. environment is the content of .env.
 func load(t *testing.T, change func(string) string, environment ...string) (*types.Project, error) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, "docker-compose.yml"))
@@ -40,55 +41,61 @@ func load(t *testing.T, change func(string) string, environment ...string) (*typ
 	if err := os.Symlink(deploy, filepath.Join(folder, "deploy")); err != nil {
 		t.Fatal(err)
 	}
-	options, err := cli.NewProjectOptions([]string{file}, cli.WithName("keyturn"), cli.WithEnv(environment), cli.WithProfiles([]string{"simulator"}))
+	options, err := cli.NewProjectOptions([]string{file}, cli.WithName("keyturn"), cli.WithEnv(environment), cli.WithProfiles([]string{"simulator", "postgres"}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return options.LoadProject(t.Context())
 }
 
-func asItIs(text string) string { return text }
+func unchanged(text string) string { return text }
 
-func TestComposeTakesTheFile(t *testing.T) {
+func TestComposeFileIsValid(t *testing.T) {
 	for name, environment := range map[string][]string{
 		"simulator":       nil,
-		"own Ops Manager": {"KEYTURN_SETTINGS=deploy/ops-manager.env", "KEYTURN_PRIVATE_KEY_FILE=/etc/keyturn/ops-manager-private-key", "KEYTURN_USER=1000", "KEYTURN_CA_FILE=/etc/ssl/private-ca.pem", "KEYTURN_VERSION=v1.0.0"},
+		"own Ops Manager": {"KEYTURN_SETTINGS=deploy/ops-manager.env", "KEYTURN_PRIVATE_KEY_FILE=/etc/keyturn/ops-manager-private-key", "KEYTURN_USER=1000", "KEYTURN_CA_FILE=/etc/ssl/private-ca.pem", "KEYTURN_KMIP_FILES=/etc/keyturn/kmip", "KEYTURN_LEDGER_FILES=/etc/keyturn/ledger", "KEYTURN_VERSION=v1.0.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			project, err := load(t, asItIs, environment...)
+			project, err := load(t, unchanged, environment...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, fault := range faultsOf(project) {
-				t.Error(fault)
+			for _, problem := range problemsOf(project) {
+				t.Error(problem)
 			}
 		})
 	}
 }
 
-// Each of the checks has something to find.
-func TestFaultIsFound(t *testing.T) {
+// Every check can fail.
+func TestProblemsAreFound(t *testing.T) {
 	for name, test := range map[string]struct{ old, broken, want string }{
 		"misspelt key":        {"    user: ", "    users: ", "additional properties"},
 		"unknown condition":   {"service_healthy", "service_well", "value must be one of"},
-		"no such service":     {"      temporal: {condition", "      temporals: {condition", "temporals"},
-		"published to all":    {"127.0.0.1:${KEYTURN_UI_PORT", "${KEYTURN_UI_PORT", "published beyond this machine"},
-		"no version":          {"temporal:1.5.1", "temporal", "no version"},
-		"latest":              {"temporal:1.5.1", "temporal:latest", "no version"},
-		"no restart":          {"restart: unless-stopped", "restart: \"no\"", "is not restarted"},
-		"no health check":     {"    healthcheck:\n      test: [CMD, /usr/local/bin/worker, health]\n", "    x-healthcheck:\n      test: [CMD, /usr/local/bin/worker, health]\n", "no health check"},
+		"unknown service":     {"      temporal: {condition", "      temporals: {condition", "temporals"},
+		"published to all":    {"127.0.0.1:${KEYTURN_UI_PORT", "${KEYTURN_UI_PORT", "published beyond 127.0.0.1"},
+		"no version":          {"temporal:1.5.1", "temporal", "no version tag"},
+		"latest":              {"temporal:1.5.1", "temporal:latest", "no version tag"},
+		"no restart":          {"restart: unless-stopped", "restart: \"no\"", "has no restart policy unless-stopped"},
+		"no health check":     {"    healthcheck:\n      test: [CMD, /usr/local/bin/keyturn-worker, health]\n", "    x-healthcheck:\n      test: [CMD, /usr/local/bin/keyturn-worker, health]\n", "no health check"},
 		"secret in a setting": {"      TEMPORAL_ADDRESS:", "      OPS_MANAGER_PRIVATE_KEY: abc\n      TEMPORAL_ADDRESS:", "a secret in its environment"},
 		"secret not a file":   {"    file: ${KEYTURN_PRIVATE_KEY_FILE:-deploy/simulator-private-key}", "    environment: KEY", "no file"},
-		"order":               {"temporal: {condition: service_healthy}", "temporal: {condition: service_started}", "waits for no healthy temporal"},
+		"order":               {"temporal: {condition: service_healthy}", "temporal: {condition: service_started}", "does not wait for a healthy temporal"},
+		"KMIP files of root":  {"/home/nonroot\"]\n    networks: [ops-manager]\n    healthcheck:\n      test: [CMD, /usr/local/bin/kmip", "/run/kmip\"]\n    networks: [ops-manager]\n    healthcheck:\n      test: [CMD, /usr/local/bin/kmip", "kmip-simulator: cannot write into its volume"},
+		"KMIP too early":      {"kmip-simulator: {condition: service_healthy}", "kmip-simulator: {condition: service_started}", "does not wait for a healthy kmip-simulator"},
+		"no deployment":       {"      - --deployment-clusters=1\n", "", "has no deployment"},
+		"ledger not kept":     {"\"${KEYTURN_LEDGER_DIRECTORY:-ledger}:/home/nonroot\"", "/tmp:/home/nonroot", "the ledger is on no volume"},
+		"ledger elsewhere":    {"sqlite:///home/nonroot/", "sqlite:///tmp/", "the ledger is on no volume"},
+		"open PostgreSQL":     {"    networks: [ledger]\n", "    networks: [ledger, ops-manager]\n", "others than the worker reach the ledger"},
 		"data not kept":       {"\"temporal:/home/temporal\"", "\"/home/temporal\"", "no named volume"},
-		"simulator by itself": {"    profiles: [simulator]\n", "", "without its profile"},
-		"may write":           {"read_only: true", "read_only: false", "may write"},
+		"no profile":          {"    profiles: [simulator]\n", "", "wrong profile"},
+		"writable":            {"read_only: true", "read_only: false", "is writable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			project, err := load(t, func(text string) string {
 				broken := strings.Replace(text, test.old, test.broken, 1)
 				if broken == text {
-					t.Fatalf("the file has no %q", test.old)
+					t.Fatalf("the file does not contain %q", test.old)
 				}
 				return broken
 			})
@@ -96,62 +103,93 @@ func TestFaultIsFound(t *testing.T) {
 			if err != nil {
 				found = []string{err.Error()}
 			} else {
-				found = faultsOf(project)
+				found = problemsOf(project)
 			}
-			if !slices.ContainsFunc(found, func(fault string) bool { return strings.Contains(fault, test.want) }) {
-				t.Errorf("found %q, want one that says %q", found, test.want)
+			if !slices.ContainsFunc(found, func(problem string) bool { return strings.Contains(problem, test.want) }) {
+				t.Errorf("found %q, want one that contains %q", found, test.want)
 			}
 		})
 	}
 }
 
-// faultsOf are what Compose takes and keyturn does not want.
-func faultsOf(project *types.Project) (faults []string) {
+// problemsOf returns what Compose accepts and keyturn does not.
+func problemsOf(project *types.Project) (problems []string) {
 	names := project.ServiceNames()
 	slices.Sort(names)
 	if want := slices.Sorted(slices.Values(slices.Concat(always, profile))); !slices.Equal(names, want) {
-		faults = append(faults, "services "+strings.Join(names, " "))
+		problems = append(problems, "services "+strings.Join(names, " "))
 	}
 	for _, name := range names {
-		for _, fault := range faultsOfService(project.Services[name]) {
-			faults = append(faults, name+": "+fault)
+		for _, problem := range serviceProblems(project.Services[name]) {
+			problems = append(problems, name+": "+problem)
 		}
 	}
 	for name, secret := range project.Secrets {
 		if secret.File == "" {
-			faults = append(faults, name+": no file")
+			problems = append(problems, name+": no file")
 		}
 	}
 	if on := project.Services["worker"].DependsOn["temporal"]; on.Condition != types.ServiceConditionHealthy {
-		faults = append(faults, "worker: waits for no healthy temporal")
+		problems = append(problems, "worker: does not wait for a healthy temporal")
 	}
-	return faults
+	if !slices.ContainsFunc(project.Services["opsmanager-simulator"].Command, func(word string) bool { return strings.HasPrefix(word, "--deployment-clusters=") }) {
+		problems = append(problems, "opsmanager-simulator: has no deployment")
+	}
+	if on := project.Services["opsmanager-simulator"].DependsOn["kmip-simulator"]; on.Condition != types.ServiceConditionHealthy {
+		problems = append(problems, "opsmanager-simulator: does not wait for a healthy kmip-simulator")
+	}
+	problems = append(problems, ledgerProblems(project)...)
+	// Docker takes the owner of a volume from the image's directory.
+	if !slices.ContainsFunc(project.Services["kmip-simulator"].Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == "/home/nonroot" }) {
+		problems = append(problems, "kmip-simulator: cannot write into its volume")
+	}
+	return problems
 }
 
-// version is a tag that says which image it is, as far as a tag can.
-var version = regexp.MustCompile(`:(v?[0-9]+\.[0-9]+\.[0-9]+|dev)$`)
-
-func faultsOfService(s types.ServiceConfig) (faults []string) {
-	note := func(holds bool, fault string) {
-		if !holds {
-			faults = append(faults, fault)
+// ledgerProblems: the file must outlive the container, and PostgreSQL, which asks for
+// no password, must be the worker's alone.
+func ledgerProblems(project *types.Project) (problems []string) {
+	url := project.Services["worker"].Environment["KEYTURN_LEDGER"]
+	isKept := slices.ContainsFunc(project.Services["worker"].Volumes, func(v types.ServiceVolumeConfig) bool {
+		return v.Type == types.VolumeTypeVolume && url != nil && strings.HasPrefix(*url, "sqlite://"+v.Target+"/")
+	})
+	if !isKept {
+		problems = append(problems, "worker: the ledger is on no volume")
+	}
+	for name, service := range project.Services {
+		_, onLedger := service.Networks["ledger"]
+		others := len(service.Networks) > 1 && name == "postgres"
+		if onLedger && name != "worker" && name != "postgres" || others {
+			problems = append(problems, name+": others than the worker reach the ledger")
 		}
 	}
-	note(version.MatchString(s.Image), "no version of its image: "+s.Image)
-	note(s.Restart == types.RestartPolicyUnlessStopped, "is not restarted")
+	return problems
+}
+
+// version matches the tag of a pinned image version.
+var version = regexp.MustCompile(`:(v?[0-9]+\.[0-9]+(\.[0-9]+)?|dev)$`)
+
+func serviceProblems(s types.ServiceConfig) (problems []string) {
+	note := func(holds bool, problem string) {
+		if !holds {
+			problems = append(problems, problem)
+		}
+	}
+	note(version.MatchString(s.Image), "no version tag on its image: "+s.Image)
+	note(s.Restart == types.RestartPolicyUnlessStopped, "has no restart policy unless-stopped")
 	note(s.HealthCheck != nil && len(s.HealthCheck.Test) > 1 && !s.HealthCheck.Disable, "no health check")
-	note(s.ReadOnly, "may write")
+	note(s.ReadOnly, "its root file system is writable")
 	note(slices.Equal(s.CapDrop, []string{"ALL"}), "has capabilities")
-	note(slices.Contains(profile, s.Name) == (len(s.Profiles) > 0), "comes without its profile, or not by itself")
+	note(slices.Contains(profile, s.Name) == (len(s.Profiles) > 0), "wrong profile")
 	for _, port := range s.Ports {
-		note(port.HostIP == "127.0.0.1", "port "+port.Published+" is published beyond this machine")
+		note(port.HostIP == "127.0.0.1", "port "+port.Published+" is published beyond 127.0.0.1")
 	}
 	for name, value := range s.Environment {
 		private := strings.Contains(name, "PRIVATE_KEY") || strings.Contains(name, "API_KEY")
 		note(!private || strings.HasSuffix(name, "_FILE") || value == nil || *value == "", "a secret in its environment: "+name)
 	}
-	if s.Name != "worker" { // which keeps nothing
+	if s.Name != "worker" { // the worker keeps no state
 		note(slices.ContainsFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Type == types.VolumeTypeVolume && v.Source != "" }), "no named volume")
 	}
-	return faults
+	return problems
 }

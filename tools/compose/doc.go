@@ -1,4 +1,4 @@
-// Package compose checks docker-compose.yml by the code that Compose 2 reads it
-// with, and its schema, without a Docker engine. That Compose 1.29 takes it, too,
-// testsuite/containers shows where that is installed.
+// Package compose checks docker-compose.yml with Compose 2's own loader and
+// schema, without a Docker engine. testsuite/containers checks it with Compose
+// 1.29 where that is installed.
 package compose

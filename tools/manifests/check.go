@@ -32,28 +32,28 @@ import (
 	"k8s.io/pod-security-admission/policy"
 )
 
-// namespace is what objects without one are tried in.
+// namespace is the one that objects are validated in.
 const namespace = "default"
 
-// checks validate an object of each kind that keyturn's manifests have, in
-// Kubernetes' internal version.
+// checks validates an object of each kind in keyturn's manifests, in Kubernetes'
+// internal version.
 var checks = map[schema.GroupKind]func(context.Context, runtime.Object) error{
-	// What the API server's own strategies of these two do; they bring half of
-	// Kubernetes with them.
+	// The same validation as in the API server's strategies for these two kinds,
+	// whose packages would add many dependencies.
 	{Kind: "ConfigMap"}: func(_ context.Context, object runtime.Object) error {
 		return validation.ValidateConfigMap(object.(*core.ConfigMap)).ToAggregate()
 	},
 	{Kind: "ServiceAccount"}: func(_ context.Context, object runtime.Object) error {
 		return validation.ValidateServiceAccount(object.(*core.ServiceAccount)).ToAggregate()
 	},
-	{Group: "apps", Kind: "Deployment"}:                 by(deployment.Strategy),
-	{Group: "networking.k8s.io", Kind: "NetworkPolicy"}: by(networkpolicy.Strategy),
-	{Group: "policy", Kind: "PodDisruptionBudget"}:      by(poddisruptionbudget.Strategy),
+	{Group: "apps", Kind: "Deployment"}:                 byStrategy(deployment.Strategy),
+	{Group: "networking.k8s.io", Kind: "NetworkPolicy"}: byStrategy(networkpolicy.Strategy),
+	{Group: "policy", Kind: "PodDisruptionBudget"}:      byStrategy(poddisruptionbudget.Strategy),
 }
 
-// by does what the API server does with a new object before it stores it. What
-// it would only warn of is a fault here.
-func by(strategy rest.RESTCreateStrategy) func(context.Context, runtime.Object) error {
+// byStrategy validates as the API server does before it stores a new object.
+// Warnings are errors here.
+func byStrategy(strategy rest.RESTCreateStrategy) func(context.Context, runtime.Object) error {
 	return func(ctx context.Context, object runtime.Object) error {
 		if err := rest.BeforeCreate(strategy, ctx, object); err != nil {
 			return err
@@ -65,10 +65,10 @@ func by(strategy rest.RESTCreateStrategy) func(context.Context, runtime.Object) 
 	}
 }
 
-// strict refuses unknown and misspelt fields, and those that stand there twice.
+// strict rejects unknown and duplicate fields.
 var strict = serializer.NewCodecFactory(legacyscheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
 
-// checkFile returns the kinds of a file's objects, or all that is wrong.
+// checkFile returns the kinds of a file's objects, or all errors.
 func checkFile(path string) ([]string, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -80,7 +80,7 @@ func checkFile(path string) ([]string, error) {
 
 func check(manifests io.Reader) ([]string, error) {
 	var kinds []string
-	var faults []error
+	var problems []error
 	documents := yaml.NewYAMLReader(bufio.NewReader(manifests))
 	for number := 1; ; number++ {
 		document, err := documents.Read()
@@ -92,14 +92,14 @@ func check(manifests io.Reader) ([]string, error) {
 		}
 		kind, err := checkDocument(document)
 		if err != nil {
-			faults = append(faults, fmt.Errorf("document %d: %w", number, err))
+			problems = append(problems, fmt.Errorf("document %d: %w", number, err))
 		}
 		kinds = append(kinds, kind)
 	}
 	if len(kinds) == 0 {
-		return nil, errors.New("it holds no object")
+		return nil, errors.New("the file contains no object")
 	}
-	return kinds, errors.Join(faults...)
+	return kinds, errors.Join(problems...)
 }
 
 func checkDocument(document []byte) (string, error) {
@@ -121,7 +121,7 @@ func checkDocument(document []byte) (string, error) {
 func validate(object runtime.Object, kind schema.GroupVersionKind) error {
 	check, known := checks[kind.GroupKind()]
 	if !known {
-		return fmt.Errorf("no check is known for %s", kind.GroupKind())
+		return fmt.Errorf("no check for kind %s", kind.GroupKind())
 	}
 	object = object.DeepCopyObject()
 	legacyscheme.Scheme.Default(object)
@@ -134,15 +134,15 @@ func validate(object runtime.Object, kind schema.GroupVersionKind) error {
 		return err
 	}
 	if named.GetNamespace() != "" {
-		return errors.New("it names a namespace, which is the user's to choose")
+		return errors.New("metadata.namespace must be unset: users choose the namespace")
 	}
 	named.SetNamespace(namespace)
 	rest.FillObjectMetaSystemFields(named)
-	return check(creating(kind), internal)
+	return check(createContext(kind), internal)
 }
 
-// creating is the context of a request that creates an object.
-func creating(kind schema.GroupVersionKind) context.Context {
+// createContext is the context of a request that creates an object.
+func createContext(kind schema.GroupVersionKind) context.Context {
 	resource, _ := meta.UnsafeGuessKindToResource(kind)
 	ctx := genericapirequest.WithNamespace(context.Background(), namespace)
 	return genericapirequest.WithRequestInfo(ctx, &genericapirequest.RequestInfo{
@@ -151,8 +151,8 @@ func creating(kind schema.GroupVersionKind) context.Context {
 	})
 }
 
-// restricted holds a Deployment's pods to the strictest Pod Security Standard,
-// of the version that this program is built with.
+// restricted checks a Deployment's pods against the strictest Pod Security
+// Standard, in the version that this program is built with.
 func restricted(deployed *appsv1.Deployment) error {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
@@ -162,7 +162,7 @@ func restricted(deployed *appsv1.Deployment) error {
 	template := deployed.Spec.Template
 	result := policy.AggregateCheckResults(evaluator.EvaluatePod(level, &template.ObjectMeta, &template.Spec))
 	if !result.Allowed {
-		return fmt.Errorf("the Pod Security Standard %q refuses it: %s", podsecurity.LevelRestricted, result.ForbiddenDetail())
+		return fmt.Errorf("the Pod Security Standard %q does not allow it: %s", podsecurity.LevelRestricted, result.ForbiddenDetail())
 	}
 	return nil
 }

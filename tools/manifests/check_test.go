@@ -8,7 +8,7 @@ import (
 
 const manifest = "../../deploy/kubernetes.yml"
 
-func TestManifestIsAsKubernetesWantsIt(t *testing.T) {
+func TestManifestIsValid(t *testing.T) {
 	kinds, err := checkFile(manifest)
 	if err != nil {
 		t.Fatal(err)
@@ -19,8 +19,8 @@ func TestManifestIsAsKubernetesWantsIt(t *testing.T) {
 	}
 }
 
-// Each of the checks has something to find.
-func TestFaultIsFound(t *testing.T) {
+// Every check can fail.
+func TestProblemsAreFound(t *testing.T) {
 	text, err := os.ReadFile(manifest)
 	if err != nil {
 		t.Fatal(err)
@@ -33,8 +33,8 @@ func TestFaultIsFound(t *testing.T) {
 		"number as a setting":      {`"10"`, "10", "cannot unmarshal"},
 		"unknown kind":             {"kind: PodDisruptionBudget", "kind: PodDisruptionBudge", "no kind"},
 		"old version":              {"policy/v1", "policy/v1beta2", "no kind"},
-		"kind without a check":     {"automountServiceAccountToken: false # it asks nothing of Kubernetes\n---", "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: keyturn}\n---", "no check is known"},
-		"namespace":                {"  name: keyturn-worker", "  namespace: prod\n  name: keyturn-worker", "names a namespace"},
+		"kind without a check":     {"automountServiceAccountToken: false # the worker does not call the Kubernetes API\n---", "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: keyturn}\n---", "no check for kind"},
+		"namespace":                {"  name: keyturn-worker", "  namespace: prod\n  name: keyturn-worker", "metadata.namespace must be unset"},
 		"wrong name":               {"  name: keyturn-worker", "  name: keyturn_worker", "metadata.name"},
 		"selector of other pods":   {"    matchLabels: {app.kubernetes.io/name: keyturn,", "    matchLabels: {app.kubernetes.io/name: other,", "selector"},
 		"unknown volume":           {"- {name: secrets, mountPath", "- {name: secret, mountPath", "volumeMounts[0].name: Not found"},
@@ -44,22 +44,22 @@ func TestFaultIsFound(t *testing.T) {
 		"runs as root":             {"runAsNonRoot: true", "runAsNonRoot: false", "restricted"},
 		"capabilities":             {"capabilities: {drop: [ALL]}", "capabilities: {drop: [KILL]}", "unrestricted capabilities"},
 		"no seccomp":               {"        seccompProfile: {type: RuntimeDefault}\n", "", "seccompProfile"},
-		"may become more":          {"allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "allowPrivilegeEscalation"},
-		"cluster's files":          {"          secret:\n            secretName: keyturn-ops-manager\n            defaultMode: 0440", "          hostPath: {path: /etc}", "restricted volume types"},
+		"privilege escalation":     {"allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "allowPrivilegeEscalation"},
+		"host path":                {"          secret:\n            secretName: keyturn-ops-manager\n            defaultMode: 0440", "          hostPath: {path: /etc}", "restricted volume types"},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			broken := strings.Replace(string(text), test.old, test.broken, 1)
 			if broken == string(text) {
-				t.Fatalf("the manifest has no %q", test.old)
+				t.Fatalf("the manifest does not contain %q", test.old)
 			}
 			_, err := check(strings.NewReader(broken))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("error %v, want one that says %q", err, test.want)
+				t.Errorf("error %v, want one that contains %q", err, test.want)
 			}
 		})
 	}
 	if _, err := check(strings.NewReader("# nothing\n")); err == nil {
-		t.Error("a file without an object is taken")
+		t.Error("a file without an object is accepted")
 	}
 }

@@ -1,6 +1,6 @@
-// Command manifests checks Kubernetes manifests without a cluster: by the code
-// that Kubernetes' own API server reads and validates objects with, and by the
-// Pod Security Standard "restricted".
+// Command manifests checks Kubernetes manifests without a cluster: with the code
+// that the Kubernetes API server uses to decode and validate objects, and against
+// the Pod Security Standard "restricted".
 //
 //	go -C tools/manifests run . ../../deploy/kubernetes.yml
 package main
@@ -12,7 +12,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "manifests: name the files to check")
+		fmt.Fprintln(os.Stderr, "manifests: pass the files to check")
 		os.Exit(2)
 	}
 	failed := false
@@ -23,7 +23,7 @@ func main() {
 			failed = true
 			continue
 		}
-		fmt.Printf("%s: %d objects are as Kubernetes wants them: %v\n", path, len(kinds), kinds)
+		fmt.Printf("%s: %d valid objects: %v\n", path, len(kinds), kinds)
 	}
 	if failed {
 		os.Exit(1)

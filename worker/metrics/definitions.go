@@ -16,19 +16,22 @@ const (
 	ready           = "keyturn_ready"
 	rotationsOpen   = "keyturn_rotations_open"
 	rotationsIdle   = "keyturn_rotations_idle_seconds"
+	schedulePaused  = "keyturn_schedule_paused"
 	requests        = "keyturn_opsmanager_requests_total"
 	requestDuration = "keyturn_opsmanager_request_duration_seconds"
 	requestsFlying  = "keyturn_opsmanager_requests_in_flight"
 	calls           = "keyturn_opsmanager_calls_total"
 	limitWait       = "keyturn_opsmanager_limit_wait_seconds_total"
 	lastRead        = "keyturn_opsmanager_last_read_timestamp_seconds"
+	ledgerAnswered  = "keyturn_ledger_last_answer_timestamp_seconds"
 )
 
 const (
-	versionLabel = "version"
-	phaseLabel   = "phase"
-	methodLabel  = "method"
-	codeLabel    = "code"
+	versionLabel  = "version"
+	phaseLabel    = "phase"
+	scheduleLabel = "schedule"
+	methodLabel   = "method"
+	codeLabel     = "code"
 
 	connectionLabel = workflows.ConnectionLabel
 )
@@ -46,27 +49,31 @@ type definition struct {
 }
 
 var definitions = []definition{
-	{workflows.RotationsEndedMetric, []string{workflows.OutcomeLabel, workflows.ErrorLabel}, "Rotations that have ended, and inputs that were refused.", nil},
+	{workflows.RotationsEndedMetric, []string{workflows.OutcomeLabel, workflows.ErrorLabel}, "Rotations that ended, and inputs that were refused.", nil},
 	{
-		workflows.RotationDurationMetric, []string{workflows.OutcomeLabel}, "Time from a rotation's start to its end, with all its waiting for people.",
+		workflows.RotationDurationMetric, []string{workflows.OutcomeLabel}, "Duration of a rotation, including the time spent waiting for people.",
 		[]float64{1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600},
 	},
-	{workflows.TargetsEndedMetric, []string{workflows.StatusLabel, workflows.ErrorLabel}, "Targets whose work has ended; one that is put back to work ends again.", nil},
-	{workflows.TargetsAmbiguousMetric, []string{workflows.StatusLabel}, "Targets with a PUT of unknown outcome, by the status that they ended with.", nil},
-	{workflows.LastVerifiedMetric, []string{connectionLabel, workflows.ProjectLabel, workflows.ClusterLabel}, "When this worker last ended a rotation of the cluster with every target verified.", nil},
-	{activities.RetriesMetric, []string{activityTypeLabel, activities.ErrorLabel}, "Tries that failed and are made again.", nil},
-	{requests, []string{connectionLabel, methodLabel, codeLabel}, "Requests to Ops Manager, digest challenges (401) included; code none = no answer came.", nil},
+	{workflows.TargetsEndedMetric, []string{workflows.StatusLabel, workflows.ErrorLabel}, "Targets that finished; a retried target counts again.", nil},
+	{workflows.TargetsAmbiguousMetric, []string{workflows.StatusLabel}, "Targets with a PUT of unknown outcome, by their final status.", nil},
+	{workflows.LastVerifiedMetric, []string{connectionLabel, workflows.ProjectLabel, workflows.ClusterLabel}, "When the oldest key of the cluster was verified, in rotations of the ledger and of this worker; 0 = the ledger has rotations, and none of every target.", nil},
+	{activities.LedgerEntriesMetric, []string{activities.SourceLabel}, "Rotations that the ledger has recorded; a repeated record counts again.", nil},
+	{activities.LedgerFailuresMetric, []string{workflows.ErrorLabel}, "Failed attempts to record a rotation in the ledger.", nil},
+	{ledgerAnswered, nil, "When the ledger last answered a check; the worker's start if it has not answered yet.", nil},
+	{activities.RetriesMetric, []string{activityTypeLabel, workflows.ErrorLabel}, "Failed attempts that are retried.", nil},
+	{requests, []string{connectionLabel, methodLabel, codeLabel}, "Requests to Ops Manager, including digest challenges (401); code none = no response.", nil},
 	{
-		requestDuration, []string{connectionLabel, methodLabel}, "Time from sending a request to Ops Manager to the end of its answer.",
+		requestDuration, []string{connectionLabel, methodLabel}, "Time from sending a request to Ops Manager to the end of its response.",
 		[]float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60},
 	},
-	{requestsFlying, []string{connectionLabel}, "Requests to Ops Manager that are under way.", nil},
-	{calls, []string{connectionLabel, methodLabel, activities.ErrorLabel}, "Calls of Ops Manager, each with the challenges that it took, by the kind of failure.", nil},
-	{limitWait, []string{connectionLabel}, "Time that requests have waited for this worker's own limits and for the pause after a 429.", nil},
-	{lastRead, []string{connectionLabel}, "When Ops Manager last gave an authenticated answer to a read.", nil},
-	{rotationsOpen, []string{phaseLabel}, "Open rotations of the task queue, as Temporal has them: every worker tells the same, so take the maximum.", nil},
-	{rotationsIdle, []string{phaseLabel}, "How long nothing has changed in the open rotation where that is longest.", nil},
-	{ready, nil, "1 = ready, as /readyz tells.", nil},
+	{requestsFlying, []string{connectionLabel}, "Requests to Ops Manager in flight.", nil},
+	{calls, []string{connectionLabel, methodLabel, workflows.ErrorLabel}, "Calls to Ops Manager, by error type; a call includes its digest challenges.", nil},
+	{limitWait, []string{connectionLabel}, "Time that requests waited for this worker's limits and for pauses after a 429.", nil},
+	{lastRead, []string{connectionLabel}, "When Ops Manager last answered an authenticated read.", nil},
+	{rotationsOpen, []string{phaseLabel}, "Open rotations of the task queue, read from Temporal; all workers report the same, so use the maximum.", nil},
+	{rotationsIdle, []string{phaseLabel}, "Longest time without progress of an open rotation.", nil},
+	{schedulePaused, []string{scheduleLabel}, "1 = a failed run has paused the schedule, which starts nothing until someone unpauses it.", nil},
+	{ready, nil, "1 = ready, as reported by /readyz.", nil},
 	{buildInfo, []string{versionLabel}, "1, with the worker's version.", nil},
 }
 

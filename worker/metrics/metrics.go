@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/contrib/opentelemetry"
 
 	"keyturn/activities"
+	"keyturn/internal/ledgerentry"
 	"keyturn/workflows"
 )
 
@@ -36,8 +37,17 @@ type Metrics struct {
 // Sources are asked at each scrape.
 type Sources struct {
 	Ready func() bool
-	// Open are the open rotations by phase; false = they are not known.
-	Open func() (map[string]Open, bool)
+	// InTemporal is what Temporal knows; false = it is not known here.
+	InTemporal func() (InTemporal, bool)
+	// LedgerAnswered is when the ledger last answered; zero = there is no ledger.
+	LedgerAnswered func() time.Time
+}
+
+// InTemporal is what Temporal knows of the task queue, whichever workers start and stop.
+type InTemporal struct {
+	Open map[string]Open // by phase
+	// PausedSchedules are the IDs of the schedules that failures have paused.
+	PausedSchedules []string
 }
 
 // Open are the open rotations in one phase.
@@ -105,29 +115,35 @@ func (m *Metrics) begin(version string) error {
 // beginnings are the series, by counter, that are known before they count.
 func beginnings() map[string][][]attribute.KeyValue {
 	ended := [][]attribute.KeyValue{}
-	for _, outcome := range []string{workflows.OutcomeRotated, workflows.OutcomeRotatedWithSkips, workflows.OutcomePlanned} {
-		ended = append(ended, []attribute.KeyValue{label(workflows.OutcomeLabel, outcome), label(workflows.ErrorLabel, workflows.NoError)})
+	for _, outcome := range []workflows.Outcome{workflows.OutcomeRotated, workflows.OutcomeRotatedWithSkips, workflows.OutcomeRotatedUnproven, workflows.OutcomePlanned} {
+		ended = append(ended, []attribute.KeyValue{label(workflows.OutcomeLabel, string(outcome)), label(workflows.ErrorLabel, workflows.ErrorLabelNone)})
 	}
 	targets, ambiguous := [][]attribute.KeyValue{}, [][]attribute.KeyValue{}
-	for _, status := range []string{workflows.StatusVerified, workflows.StatusPlanned, workflows.StatusSkipped} {
-		targets = append(targets, []attribute.KeyValue{label(workflows.StatusLabel, status), label(workflows.ErrorLabel, workflows.NoError)})
+	for _, status := range []workflows.Status{workflows.StatusVerified, workflows.StatusPlanned, workflows.StatusSkipped} {
+		targets = append(targets, []attribute.KeyValue{label(workflows.StatusLabel, string(status)), label(workflows.ErrorLabel, workflows.ErrorLabelNone)})
 	}
-	for _, status := range []string{workflows.StatusVerified, workflows.StatusFailed} {
-		ambiguous = append(ambiguous, []attribute.KeyValue{label(workflows.StatusLabel, status)})
+	for _, status := range []workflows.Status{workflows.StatusVerified, workflows.StatusFailed} {
+		ambiguous = append(ambiguous, []attribute.KeyValue{label(workflows.StatusLabel, string(status))})
 	}
-	for _, errorType := range append([]string{activities.OtherError}, activities.ErrorTypes...) {
-		ended = append(ended, []attribute.KeyValue{label(workflows.OutcomeLabel, workflows.OutcomeFailed), label(workflows.ErrorLabel, errorType)})
-		targets = append(targets, []attribute.KeyValue{label(workflows.StatusLabel, workflows.StatusFailed), label(workflows.ErrorLabel, errorType)})
+	for _, errorType := range append([]workflows.ErrorType{workflows.ErrorLabelOther}, workflows.ErrorTypes...) {
+		ended = append(ended, []attribute.KeyValue{label(workflows.OutcomeLabel, workflows.OutcomeLabelFailed), label(workflows.ErrorLabel, string(errorType))})
+		targets = append(targets, []attribute.KeyValue{label(workflows.StatusLabel, string(workflows.StatusFailed)), label(workflows.ErrorLabel, string(errorType))})
 	}
 	retries := [][]attribute.KeyValue{}
 	for _, activityType := range []string{activities.ListTargetsName, activities.ReadKeysName, activities.RotateKeyName, activities.VerifyKeyName, activities.ListClustersName} {
-		for _, errorType := range []string{activities.ErrorRateLimited, activities.ErrorOpsManagerUnavailable, activities.ErrorUnexpectedResponse} {
-			retries = append(retries, []attribute.KeyValue{label(activityTypeLabel, activityType), label(activities.ErrorLabel, errorType)})
+		for _, errorType := range []workflows.ErrorType{workflows.ErrorRateLimited, workflows.ErrorOpsManagerUnavailable, workflows.ErrorUnexpectedResponse} {
+			retries = append(retries, []attribute.KeyValue{label(activityTypeLabel, activityType), label(workflows.ErrorLabel, string(errorType))})
 		}
 	}
 	return map[string][][]attribute.KeyValue{
 		workflows.RotationsEndedMetric: ended, workflows.TargetsEndedMetric: targets, workflows.TargetsAmbiguousMetric: ambiguous,
 		activities.RetriesMetric: retries,
+		activities.LedgerEntriesMetric: {
+			{label(activities.SourceLabel, string(ledgerentry.SourceWorkflow))}, {label(activities.SourceLabel, string(ledgerentry.SourceReconciled))},
+		},
+		activities.LedgerFailuresMetric: {
+			{label(workflows.ErrorLabel, string(activities.ErrorLedgerUnavailable))}, {label(workflows.ErrorLabel, string(activities.ErrorLedgerRefused))},
+		},
 	}
 }
 
@@ -145,18 +161,32 @@ func (m *Metrics) Watch(sources Sources) error {
 	if err != nil {
 		return err
 	}
+	paused, err := m.meter.Int64ObservableGauge(schedulePaused)
+	if err != nil {
+		return err
+	}
+	answered, err := m.meter.Float64ObservableGauge(ledgerAnswered)
+	if err != nil {
+		return err
+	}
 	_, err = m.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		o.ObserveInt64(isReady, oneIf(sources.Ready()))
-		phases, known := sources.Open()
+		if at := sources.LedgerAnswered(); !at.IsZero() {
+			o.ObserveFloat64(answered, float64(at.Unix()))
+		}
+		temporal, known := sources.InTemporal()
 		if !known {
 			return nil
 		}
-		for phase, rotations := range phases {
+		for _, schedule := range temporal.PausedSchedules {
+			o.ObserveInt64(paused, 1, labels(label(scheduleLabel, schedule)))
+		}
+		for phase, rotations := range temporal.Open {
 			o.ObserveInt64(open, int64(rotations.Count), labels(label(phaseLabel, phase)))
 			o.ObserveFloat64(idle, rotations.Idle.Seconds(), labels(label(phaseLabel, phase)))
 		}
 		return nil
-	}, isReady, open, idle)
+	}, isReady, open, idle, paused, answered)
 	return err
 }
 

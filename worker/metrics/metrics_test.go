@@ -60,6 +60,7 @@ func TestCountersBeginAtZero(t *testing.T) {
 	for _, line := range []string{
 		`keyturn_rotations_ended_total{error="PartialFailure",outcome="failed"} 0`,
 		`keyturn_rotations_ended_total{error="Other",outcome="failed"} 0`,
+		`keyturn_rotations_ended_total{error="none",outcome="rotatedUnproven"} 0`,
 		`keyturn_targets_ended_total{error="Forbidden",status="failed"} 0`,
 		`keyturn_targets_ambiguous_total{status="failed"} 0`,
 		`keyturn_retries_total{activity_type="RotateKey",error="RateLimited"} 0`,
@@ -116,19 +117,26 @@ func TestRequestsAreCounted(t *testing.T) {
 	assert.Contains(t, page(m), lastRead)
 }
 
-func TestUnknownRotationsAreNotToldAsNone(t *testing.T) {
+func TestUnknownRotationsAreNotReportedAsNone(t *testing.T) {
 	m := newMetrics(t)
-	known := false
+	known, answered := false, time.Time{}
 	require.NoError(t, m.Watch(Sources{
-		Ready: func() bool { return known },
-		Open:  func() (map[string]Open, bool) { return map[string]Open{"held": {2, time.Hour}}, known },
+		LedgerAnswered: func() time.Time { return answered },
+		Ready:          func() bool { return known },
+		InTemporal: func() (InTemporal, bool) {
+			return InTemporal{Open: map[string]Open{"held": {2, time.Hour}}, PausedSchedules: []string{"orders"}}, known
+		},
 	}))
 	got := page(m)
 	assert.Contains(t, got, "keyturn_ready 0\n")
 	assert.NotContains(t, got, rotationsOpen)
-	known = true
+	assert.NotContains(t, got, schedulePaused)
+	assert.NotContains(t, got, ledgerAnswered)
+	known, answered = true, time.Unix(7, 0)
 	got = page(m)
 	assert.Contains(t, got, "keyturn_ready 1\n")
 	assert.Contains(t, got, `keyturn_rotations_open{phase="held"} 2`)
+	assert.Contains(t, got, `keyturn_schedule_paused{schedule="orders"} 1`)
 	assert.Contains(t, got, `keyturn_rotations_idle_seconds{phase="held"} 3600`)
+	assert.Contains(t, got, ledgerAnswered+" 7\n")
 }

@@ -52,7 +52,7 @@ func (o *observer) begin() {
 	ctx := context.Background()
 	o.flying.Add(ctx, 0, o.labels())
 	for _, method := range []string{http.MethodGet, http.MethodPut} {
-		o.countCall(method, workflows.NoError, 0)
+		o.countCall(method, workflows.ErrorLabelNone, 0)
 		for _, kind := range kinds {
 			o.countCall(method, string(kind), 0)
 		}
@@ -86,7 +86,7 @@ func (o *observer) Ended(method string, err *opsmanager.Error) {
 		o.countCall(method, string(err.Kind), 1)
 		return
 	}
-	o.countCall(method, workflows.NoError, 1)
+	o.countCall(method, workflows.ErrorLabelNone, 1)
 	if method == http.MethodGet {
 		o.lastRead.Record(context.Background(), float64(time.Now().Unix()), o.labels())
 	}

@@ -41,6 +41,7 @@ func New(c client.Client, taskQueue string, a *activities.Activities, adjust ...
 	worker := sdkworker.New(c, taskQueue, options)
 	activities.Register(worker, a)
 	workflows.Register(worker)
+	workflows.RegisterActivities(worker)
 	workflows.RegisterNexus(worker)
 	return worker
 }

@@ -5,13 +5,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"keyturn/activities"
-	"keyturn/testsuite/temporalserver"
+	"keyturn/testsuite/support/temporalserver"
 	"keyturn/worker/rotationworker"
 )
 
@@ -32,13 +34,9 @@ func TestStopWaitsForAnActivityUnderWay(t *testing.T) {
 		return "answered", ctx.Err()
 	}, activity.RegisterOptions{Name: "Slow"})
 	worker.RegisterWorkflowWithOptions(callSlow, workflow.RegisterOptions{Name: "CallSlow"})
-	if err := worker.Start(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, worker.Start())
 	started, err := temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: taskQueue}, "CallSlow")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	<-begun
 	stopped := make(chan struct{})
 	go func() {
@@ -47,7 +45,7 @@ func TestStopWaitsForAnActivityUnderWay(t *testing.T) {
 	}()
 	select {
 	case <-stopped:
-		t.Fatal("Stop did not wait for the activity")
+		require.Fail(t, "Stop did not wait for the activity")
 	case <-time.After(time.Second):
 	}
 	close(finish)
@@ -56,14 +54,11 @@ func TestStopWaitsForAnActivityUnderWay(t *testing.T) {
 	// Another worker finds the activity's result in the history.
 	other := rotationworker.New(temporal, taskQueue, &activities.Activities{})
 	other.RegisterWorkflowWithOptions(callSlow, workflow.RegisterOptions{Name: "CallSlow"})
-	if err := other.Start(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, other.Start())
 	defer other.Stop()
 	var result string
-	if err := started.Get(t.Context(), &result); err != nil || result != "answered" {
-		t.Errorf("got %q, %v; want the activity's result", result, err)
-	}
+	require.NoError(t, started.Get(t.Context(), &result))
+	assert.Equal(t, "answered", result)
 }
 
 func callSlow(ctx workflow.Context) (result string, err error) {
@@ -76,7 +71,7 @@ func TestAdjustChangesTheProductionOptions(t *testing.T) {
 	temporal := temporalserver.Shared(t).NewClient(t)
 	var seen sdkworker.Options
 	rotationworker.New(temporal, "adjusted", &activities.Activities{}, func(options *sdkworker.Options) { seen = *options })
-	if !seen.DisableRegistrationAliasing || seen.WorkerStopTimeout != rotationworker.StopTimeout || seen.MaxConcurrentActivityTaskPollers < 8 {
-		t.Errorf("got %+v, want production's options to change", seen)
-	}
+	assert.True(t, seen.DisableRegistrationAliasing)
+	assert.Equal(t, rotationworker.StopTimeout, seen.WorkerStopTimeout)
+	assert.GreaterOrEqual(t, seen.MaxConcurrentActivityTaskPollers, 8)
 }

@@ -15,7 +15,7 @@ import (
 	"keyturn/testsuite/simulator"
 )
 
-// keptRequests bounds the memory of a simulator that runs for days.
+// keptRequests limits the memory of a simulator that runs for days.
 const keptRequests = 100_000
 
 // settings are the program's flags.
@@ -27,6 +27,8 @@ type settings struct {
 	shards, clusters int
 	state            string
 	tlsCert, tlsKey  string
+	kmip             kmipSettings
+	deployment       deploymentSettings
 }
 
 func newCommand(out io.Writer) *cobra.Command {
@@ -34,11 +36,13 @@ func newCommand(out io.Writer) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "opsmanager-simulator",
 		Short: "Run a simulated MongoDB Ops Manager",
-		Long: "Run a simulated MongoDB Ops Manager with sharded clusters whose backup master keys can be rotated.\n\n" +
-			"The ledger and the faults are under /simulator/, without authentication: whoever reaches the\n" +
-			"address can read and change them, so keep it a loopback one unless the network is your own.",
-		Args:         cobra.NoArgs,
-		SilenceUsage: true,
+		Long: "Run a simulated MongoDB Ops Manager with sharded clusters whose backup master keys can be rotated,\n" +
+			"and with automated deployments whose processes have master keys of their own (--deployment-clusters).\n\n" +
+			"The ledger, the faults and the agents are available under /simulator/ without authentication: anyone who can\n" +
+			"reach the address can read and change them. Use a loopback address unless you trust the network.",
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := s.check(); err != nil {
 				return err
@@ -54,20 +58,24 @@ func newCommand(out io.Writer) *cobra.Command {
 
 func (s *settings) addFlags(command *cobra.Command) {
 	flags := command.Flags()
-	flags.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address to listen on; port 0 takes a free one")
+	flags.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address to listen on; port 0 means a free port")
 	flags.StringVar(&s.options.PublicKey, "public-key", simulator.DefaultPublicKey, "public key: the user name")
-	flags.StringVar(&s.options.PrivateKey, "private-key", simulator.DefaultPrivateKey, "private key: the password; it is printed at the start")
+	flags.StringVar(&s.options.PrivateKey, "private-key", simulator.DefaultPrivateKey, "private key: the password, which is printed at the start")
 	flags.StringVar(&s.options.PathPrefix, "path-prefix", "", "path before /api/public/v1.0")
-	flags.StringVar(&s.project, "project", simulator.DefaultProjectID, "id of the project")
+	flags.StringVar(&s.project, "project", simulator.DefaultProjectID, "ID of the project")
 	flags.StringVar(&s.cluster, "cluster", "orders", "display name of the first cluster; the others are NAME2, NAME3 and so on")
-	flags.IntVar(&s.shards, "shards", 3, "shards of each cluster; 0 makes plain replica sets")
+	flags.IntVar(&s.shards, "shards", 3, "shards of each cluster; 0 means replica sets")
 	flags.IntVar(&s.clusters, "clusters", 1, "number of clusters")
-	flags.DurationVar(&s.options.Latency, "latency", 0, "wait before each authenticated answer")
-	flags.DurationVar(&s.options.ShowAfter, "show-after", 0, "how long a rotated key is not shown yet")
-	flags.StringVar(&s.state, "state", "", "JSON file that keeps data and rotations; if it is there, it replaces --project, --cluster, --shards and --clusters")
-	flags.StringVar(&s.tlsCert, "tls-cert", "", "certificate in PEM, for https; needs --tls-key")
-	flags.StringVar(&s.tlsKey, "tls-key", "", "private key in PEM, for https; needs --tls-cert")
+	flags.DurationVar(&s.options.Latency, "latency", 0, "latency of each authenticated response")
+	flags.DurationVar(&s.options.ShowAfter, "show-after", 0, "time until a new key is visible after a rotation")
+	flags.StringVar(&s.options.ServiceVersion, "service-version", simulator.DefaultServiceVersion, "X-MongoDB-Service-Version of responses; keyturn refuses 8.0 and later as NotServed")
+	flags.StringVar(&s.state, "state", "", "JSON file that stores data and rotations; if it exists, --project, --cluster, --shards and --clusters are ignored, and so are the flags of a deployment that it holds")
+	flags.StringVar(&s.tlsCert, "tls-cert", "", "certificate in PEM, for https; requires --tls-key")
+	flags.StringVar(&s.tlsKey, "tls-key", "", "private key in PEM, for https; requires --tls-cert")
 	command.MarkFlagsRequiredTogether("tls-cert", "tls-key")
+	s.deployment.addFlags(flags)
+	s.kmip.addFlags(flags)
+	command.MarkFlagsRequiredTogether("kmip-address", "kmip-ca", "kmip-cert", "kmip-key")
 }
 
 func (s *settings) check() error {
@@ -83,13 +91,16 @@ func (s *settings) check() error {
 	case s.options.ShowAfter < 0:
 		return errors.New("--show-after: must not be negative")
 	}
-	return nil
+	return s.deployment.check()
 }
 
 // run serves until the context ends.
 func run(ctx context.Context, s settings, out io.Writer) error {
 	config, err := s.tlsConfig()
 	if err != nil {
+		return err
+	}
+	if s.options.NewKey, err = s.kmip.newKey(ctx); err != nil {
 		return err
 	}
 	om := simulator.New(s.options)
@@ -99,6 +110,7 @@ func run(ctx context.Context, s settings, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	s.deployment.populate(om, s.project)
 	server, err := simulator.Listen(om, s.listen, config)
 	if err != nil {
 		return err
@@ -146,8 +158,7 @@ func (s *settings) keepState(om *simulator.Simulator) (restored bool, err error)
 	return restored, nil
 }
 
-// introduce prints what somebody needs to begin. Its last line begins with
-// "ready".
+// introduce prints the addresses and IDs. Its last line starts with "ready".
 func introduce(out io.Writer, server *simulator.Server, s settings, restored bool) {
 	began := time.Now().UTC().Format(time.RFC3339)
 	fmt.Fprintf(out, "simulated Ops Manager, started %s\n", began)
@@ -162,7 +173,11 @@ func introduce(out io.Writer, server *simulator.Server, s settings, restored boo
 			project = c.ProjectID
 			fmt.Fprintf(out, "project  %s\n", project)
 		}
-		if c.IsTopLevel() {
+		switch {
+		case !c.IsTopLevel():
+		case c.Automated:
+			fmt.Fprintf(out, "deployed %s  %s\n", c.ID, c.ClusterName)
+		default:
 			fmt.Fprintf(out, "cluster  %s  %s\n", c.ID, c.ClusterName)
 		}
 	}
@@ -174,7 +189,7 @@ func introduce(out io.Writer, server *simulator.Server, s settings, restored boo
 // printCall prints the documented call for the first component that has a key.
 func printCall(out io.Writer, server *simulator.Server, s settings, clusters []simulator.Cluster) {
 	for _, c := range clusters {
-		if c.IsParent() {
+		if c.IsParent() || c.Automated {
 			continue
 		}
 		trust := ""
@@ -188,7 +203,7 @@ func printCall(out io.Writer, server *simulator.Server, s settings, clusters []s
 	}
 }
 
-// quoted is a word for a shell.
+// quoted quotes a word for a shell.
 func quoted(word string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(word) + `"`
 }

@@ -34,16 +34,16 @@ func TestMain(m *testing.M) {
 
 type program struct {
 	command *exec.Cmd
-	said    map[string]string
+	printed map[string]string
 	lines   []string
 }
 
-// runProgram returns when the program says that it is ready.
+// runProgram returns when the program prints that it is ready.
 func runProgram(t *testing.T, arguments ...string) *program {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	p := &program{command: exec.Command(self, append([]string{"--listen", "127.0.0.1:0"}, arguments...)...), said: map[string]string{}}
+	p := &program{command: exec.Command(self, append([]string{"--listen", "127.0.0.1:0"}, arguments...)...), printed: map[string]string{}}
 	p.command.Env = append(os.Environ(), asProgram+"=1")
 	p.command.Stderr = os.Stderr
 	out, err := p.command.StdoutPipe()
@@ -57,18 +57,18 @@ func runProgram(t *testing.T, arguments ...string) *program {
 	for scanner.Scan() {
 		word, rest, _ := strings.Cut(scanner.Text(), " ")
 		p.lines = append(p.lines, scanner.Text())
-		p.said[word] = strings.TrimSpace(rest)
+		p.printed[word] = strings.TrimSpace(rest)
 		if word == "ready" {
 			return p
 		}
 	}
-	t.Fatalf("the program ended without being ready: %q", p.lines)
+	require.Fail(t, "the program ended without being ready", "%q", p.lines)
 	return nil
 }
 
 func (p *program) summary(t *testing.T) simulator.Summary {
 	t.Helper()
-	response, err := http.Get(p.said["ledger"])
+	response, err := http.Get(p.printed["ledger"])
 	require.NoError(t, err)
 	defer response.Body.Close()
 	var summary simulator.Summary
@@ -76,20 +76,20 @@ func (p *program) summary(t *testing.T) simulator.Summary {
 	return summary
 }
 
-// paste runs the printed call in a shell.
-func (p *program) paste(t *testing.T) string {
+// runPrintedCall runs the printed call in a shell.
+func (p *program) runPrintedCall(t *testing.T) string {
 	t.Helper()
 	_, err := exec.LookPath("curl")
-	require.NoError(t, err, "curl is missing: install it, this test runs the printed call")
-	out, err := exec.Command("sh", "-c", p.said["rotate"]).Output()
+	require.NoError(t, err, "curl is required: this test runs the printed call")
+	out, err := exec.Command("sh", "-c", p.printed["rotate"]).Output()
 	require.NoError(t, err)
 	return string(out)
 }
 
-func TestKilledProgramGoesOnWhereItWas(t *testing.T) {
+func TestStateSurvivesKill(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state.json")
 	first := runProgram(t, "--state", state, "--path-prefix", "/om", "--private-key", `a$b"c`)
-	assert.Contains(t, first.paste(t), "HTTP/1.1 201")
+	assert.Contains(t, first.runPrintedCall(t), "HTTP/1.1 201")
 	before := first.summary(t)
 	assert.Equal(t, 1, before.RotationsApplied)
 	require.NoError(t, first.command.Process.Kill())
@@ -97,8 +97,8 @@ func TestKilledProgramGoesOnWhereItWas(t *testing.T) {
 
 	second := runProgram(t, "--state", state)
 	assert.Equal(t, before.Targets, second.summary(t).Targets)
-	assert.Equal(t, "restored from "+state, second.said["state"])
-	assert.Contains(t, second.paste(t), "HTTP/1.1 201")
+	assert.Equal(t, "restored from "+state, second.printed["state"])
+	assert.Contains(t, second.runPrintedCall(t), "HTTP/1.1 201")
 	after := second.summary(t)
 	assert.Equal(t, 2, after.RotationsApplied)
 	assert.Equal(t, before.Targets[0].Key, after.Targets[0].Rotations[1].PreviousKey)
@@ -107,9 +107,9 @@ func TestKilledProgramGoesOnWhereItWas(t *testing.T) {
 	assert.NoError(t, second.command.Wait(), "SIGTERM ends it cleanly")
 }
 
-func TestIntroductionNamesEverything(t *testing.T) {
+func TestStartOutput(t *testing.T) {
 	p := runProgram(t, "--clusters", "2", "--shards", "1", "--cluster", "audit")
-	assert.Equal(t, simulator.DefaultProjectID, p.said["project"])
+	assert.Equal(t, simulator.DefaultProjectID, p.printed["project"])
 	var clusters []string
 	for _, line := range p.lines {
 		if fields := strings.Fields(line); fields[0] == "cluster" {
@@ -118,24 +118,24 @@ func TestIntroductionNamesEverything(t *testing.T) {
 		}
 	}
 	assert.Equal(t, []string{"audit", "audit2"}, clusters)
-	assert.Equal(t, p.said["address"], p.said["ready"])
+	assert.Equal(t, p.printed["address"], p.printed["ready"])
 	targets := p.summary(t).Targets
 	require.Len(t, targets, 4)
-	assert.Contains(t, p.said["rotate"], targets[0].ID)
+	assert.Contains(t, p.printed["rotate"], targets[0].ID)
 	require.NoError(t, p.command.Process.Signal(os.Interrupt))
 	assert.NoError(t, p.command.Wait())
 }
 
 func TestHealth(t *testing.T) {
 	p := runProgram(t)
-	assert.NoError(t, health(t, p.said["address"]))
+	assert.NoError(t, health(t, p.printed["address"]))
 	require.NoError(t, p.command.Process.Signal(os.Interrupt))
 	require.NoError(t, p.command.Wait())
-	assert.Error(t, health(t, p.said["address"]), "there is nobody")
+	assert.Error(t, health(t, p.printed["address"]), "the program has ended")
 
-	stranger := httptest.NewServer(http.NotFoundHandler())
-	defer stranger.Close()
-	assert.ErrorContains(t, health(t, stranger.URL), "404", "somebody else has its address")
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	assert.ErrorContains(t, health(t, other.URL), "404", "another program uses the address")
 	assert.ErrorContains(t, health(t, "nonsense"), "unsupported protocol")
 }
 
@@ -153,7 +153,7 @@ func TestReplicaSets(t *testing.T) {
 	assert.Equal(t, "replicaSet", summary.Targets[2].Role)
 }
 
-func TestHelpNamesTheFlags(t *testing.T) {
+func TestHelpDescribesTheFlags(t *testing.T) {
 	out := &strings.Builder{}
 	command := newCommand(io.Discard)
 	command.SetOut(out)
@@ -161,15 +161,17 @@ func TestHelpNamesTheFlags(t *testing.T) {
 	require.NoError(t, command.Execute())
 	for _, name := range []string{
 		"listen", "public-key", "private-key", "path-prefix", "project", "cluster", "shards", "clusters",
-		"latency", "show-after", "state", "tls-cert", "tls-key",
+		"latency", "show-after", "state", "tls-cert", "tls-key", "deployment-clusters", "deployment-shards",
 	} {
 		assert.Contains(t, out.String(), "--"+name+" ")
 	}
 }
 
-func TestWrongUse(t *testing.T) {
+func TestInvalidArguments(t *testing.T) {
 	for _, wrong := range [][]string{
 		{"--project", "nonsense"}, {"--shards", "-1"}, {"--clusters", "-1"}, {"--latency", "-1s"}, {"--show-after", "-1s"},
+		{"--deployment-project", "nonsense"}, {"--deployment-clusters", "-1"}, {"--deployment-shards", "-1"}, {"--deployment-members", "0"},
+		{"--deployment-member-time", "-1s"}, {"--deployment-snapshot-every", "-1s"}, {"--deployment-document-size", "-1"},
 		{"--tls-cert", "only.pem"}, {"--tls-cert", "absent.pem", "--tls-key", "absent.pem"},
 		{"--state", filepath.Join(t.TempDir(), "absent", "state.json")}, {"--listen", "nonsense"}, {"argument"}, {"--nonsense"},
 	} {
@@ -177,7 +179,7 @@ func TestWrongUse(t *testing.T) {
 		command.SetErr(io.Discard)
 		command.SetArgs(append([]string{"--listen", "127.0.0.1:0"}, wrong...))
 		ended, cancel := context.WithCancel(t.Context())
-		cancel() // should one be accepted, it ends at once
+		cancel() // an accepted one ends immediately
 		assert.Error(t, command.ExecuteContext(ended), "%q", wrong)
 	}
 }

@@ -10,22 +10,22 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// healthTime is how long a simulator that is well may take to say so.
+// healthTime is the timeout of the health check.
 const healthTime = 3 * time.Second
 
-// newHealthCommand makes the command for a container's health check, where
-// there is no other program.
+// newHealthCommand returns the command for the health check of a container that
+// has no other program.
 func newHealthCommand() *cobra.Command {
 	var address string
 	command := &cobra.Command{
 		Use:   "health",
-		Short: "Ask a simulator that runs whether it is well; exit code 0 = it is",
+		Short: "Check whether a simulator is healthy (exit code 0)",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			return askHealth(command, address)
 		},
 	}
-	command.Flags().StringVar(&address, "address", "http://127.0.0.1:8080", "the simulator's address")
+	command.Flags().StringVar(&address, "address", "http://127.0.0.1:8080", "address of the simulator")
 	return command
 }
 
@@ -41,7 +41,7 @@ func askHealth(command *cobra.Command, address string) error {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return errors.New("it answers " + response.Status)
+		return errors.New("unexpected status " + response.Status)
 	}
 	return nil
 }

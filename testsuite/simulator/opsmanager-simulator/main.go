@@ -5,16 +5,20 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"keyturn/internal/usage"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := newCommand(os.Stdout).ExecuteContext(ctx)
+	ran, err := newCommand(os.Stdout).ExecuteContextC(ctx)
 	stop()
 	if err != nil {
+		fmt.Fprintln(os.Stderr, "opsmanager-simulator:", usage.Explain(ran, err))
 		os.Exit(1)
 	}
 }

@@ -1,0 +1,9 @@
+package activities_test
+
+import (
+	"testing"
+
+	"keyturn/testsuite/support/parallel"
+)
+
+func TestMain(m *testing.M) { parallel.Main(m, 12) }

@@ -1,9 +1,0 @@
-//go:build !race
-
-package campaign
-
-const (
-	seedsByDefault = 1000
-	// slowness stretches every drawn time.
-	slowness = 1
-)

@@ -1,9 +1,0 @@
-//go:build unix && !linux
-
-package faults
-
-import "syscall"
-
-func processAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true}
-}

@@ -1,0 +1,117 @@
+package main
+
+// activitiesMutations change activities.
+var activitiesMutations = []mutation{
+	// At most one PUT
+	{"every first attempt sends a PUT without proof that none was sent before", "activities/rotatekey.go",
+		`if !isFirstAttempt(ctx, in.FirstAttemptToken) {`, `if !isFirstAttempt(ctx, in.FirstAttemptToken) && activity.GetInfo(ctx).Attempt > 1 {`, activityTests},
+	{"no settle time after a PUT of unknown outcome", "activities/rotatekey.go",
+		`if settleTime <= 0 {`, `if settleTime >= 0 {`, activityTests},
+	{"the settle time runs on while nothing can be read", "activities/observation.go",
+		`if o.since.IsZero() || gap || o.at.failedRequests.Load() > o.failedBefore {`, `if o.last.IsZero() {`, activityTests},
+	{"the settle time runs on while a response is awaited", "activities/observation.go",
+		`if o.since.IsZero() || gap || o.at.failedRequests.Load() > o.failedBefore {`, `if o.since.IsZero() || o.at.failedRequests.Load() > o.failedBefore {`, activityTests},
+	{"the settle time runs on after a request that was made again", "activities/observation.go",
+		`if o.since.IsZero() || gap || o.at.failedRequests.Load() > o.failedBefore {`, `if o.since.IsZero() || gap {`, activityTests},
+	{"a key that never settles is read for ever", "activities/rotatekey.go",
+		`if row.unchanged() && retries.left() <= 0 {`, `if row.unchanged() && retries.left() < -time.Hour {`, activityTests},
+	{"a reading never gets too old", "activities/rotatekey.go",
+		`k.serverTime(time.Now()).Sub(k.readAt) > maxReadingAge`, `k.readAt.IsZero()`, activityTests},
+	{"a key that someone else replaced counts as rotated", "activities/rotatekey.go",
+		`!known.EarlierPut && !known.Ambiguous {`, `known.EarlierPut && known.Ambiguous {`, workflowTests("AKeyReplaced")},
+	{"a key that may have been rotated counts as replaced by someone else", "activities/rotatekey.go",
+		`!known.EarlierPut && !known.Ambiguous {`, `!known.Ambiguous {`, activityTests},
+	{"keys are read again from the start after one transient error", "activities/readkeys.go",
+		`err := retries.transient(ctx, func() (err error) {`, `err := retries.rateLimited(ctx, func() (err error) {`, activityTests},
+	{"the keys of a large cluster are not compressed", "activities/readkeys.go",
+		`if len(r.Keys) <= maxPlainKeys {`, `if r.ReadIn != "" {`, activityTests},
+	{"times are those of the worker's clock", "activities/attempt.go",
+		`return at.serverTime(time.Now()).UTC()`, `return time.Now().UTC()`, activityTests},
+	{"no comparison before a repeated PUT", "activities/rotatekey.go",
+		`case key != k.in.PreviousKeyUUID:`, `case key == "":`, activityTests},
+	{"PUT twice", "activities/rotatekey.go",
+		"\t\terr := k.client.RotateEncryptionKey(ctx, k.in.ProjectID, k.in.ClusterID, beforeSend)\n",
+		"\t\t_ = k.client.RotateEncryptionKey(ctx, k.in.ProjectID, k.in.ClusterID, beforeSend)\n\t\terr := k.client.RotateEncryptionKey(ctx, k.in.ProjectID, k.in.ClusterID, beforeSend)\n", workflowTests("CostsThreeRequests|RotatesEveryTarget")},
+	{"another PUT after a 429 without reading the key", "activities/rotatekey.go",
+		`changed, err := k.resolveOutcome(ctx, 0)`, `changed, err := "", error(nil)`, activityTests},
+	// Verification and records
+	{"the previous key counts as the new one", "activities/verifykey.go",
+		`if key != in.PreviousKeyUUID {`, `if key != "" {`, activityTests},
+	// No loss of records
+	{"any topology is accepted", "activities/listtargets.go",
+		`case len(configServers) != 1:`, `case len(configServers) < 0:`, activityTests},
+	// Rate limits and retries
+	{"Retry-After is cut short", "activities/attempt.go",
+		`pause = max(min(backoff(try), left), err.RetryAfter)`, `pause = min(backoff(try), left)`, activityTests},
+	{"permanent errors are retried", "activities/errors.go",
+		`{ErrorForbidden, false,`, `{ErrorForbidden, true,`, activityTests},
+	{"a key is unchanged after one reading that follows an outage", "activities/verifykey.go",
+		`remaining := max(left-time.Since(at.started), unchangedFor-row.lasted())`, `remaining := left - time.Since(at.started) + 0*unchangedFor`, activityTests},
+	{"evidence has the time of the worker's clock", "activities/evidence.go",
+		`found.AskedAt = at.serverTime(began).UTC().Truncate(time.Millisecond)`, ``, activityTests},
+	// Shared lists of clusters
+	{"each rotation reads the list of its project", "activities/clusterlists.go",
+		`list := l.kept[u.listKey]
+	if list != nil && `, `list := l.kept[listKey{}]
+	if list != nil && `, activityTests},
+	{"a shared list gets older than a minute", "activities/clusterlists.go",
+		`if list != nil && list.began.age(u.now()) > maxListAge {`, `if list != nil && list.began.age(u.now()) > 2*maxListAge {`, activityTests},
+	{"a list is as old as its last page", "activities/clusterlists.go",
+		`compact(list, key.project), began: reading.began}`, `compact(list, key.project), began: moment{reading.began.server.Add(time.Since(reading.began.worker)), time.Now()}}`, activityTests},
+	{"a suspended worker shares an old list", "activities/clusterlists.go",
+		`return max(now.server.Sub(m.server), now.worker.Sub(m.worker))`, `return now.worker.Sub(m.worker)`, activityTests},
+	{"a list gets too old while its entries are counted", "activities/clusterlists.go",
+		` && list.began.age(u.now()) <= maxListAge {
+		return true`, ` {
+		return true`, activityTests},
+	{"a list that no longer matches is kept for others", "activities/clusterlists.go",
+		`if l.kept[u.listKey] == list {`, `if l.kept[u.listKey] != list {`, activityTests},
+	{"a reading in progress is joined however long ago it began", "activities/clusterlists.go",
+		`return began.age(u.now()) <= maxListAge })`, `return true })`, activityTests},
+	{"a shared list is not compared with the project", "activities/clusterlists.go",
+		`count == list.TotalCount && `, `count >= 0 && `, activityTests},
+	{"a list that failed is kept", "activities/clusterlists.go",
+		`	if err == nil {
+		reading.list`, `	if err == nil || len(list.Clusters) > 0 {
+		reading.list`, activityTests},
+	{"a reading ends with the activity that began it", "activities/clusterlists.go",
+		`		l.leave(u, reading)
+		return nil, errCanceled`, `		reading.cancel()
+		l.leave(u, reading)
+		return nil, errCanceled`, activityTests},
+	{"a reading goes on when nobody waits for it", "activities/clusterlists.go",
+		`if reading.waiting == 0 {`, `if reading.waiting < 0 {`, activityTests},
+	{"a reading that has ended is joined", "activities/clusterlists.go",
+		`delete(l.readings, key)`, `_ = key`, activityTests},
+	{"a fresh list is one whose reading began before", "activities/clusterlists.go",
+		`return !began.worker.Before(asked.worker) }`, `return began.age(asked) < maxListAge }`, activityTests},
+	{"a list of another API key is shared", "activities/clusterlists.go",
+		`listKey{session: at.client.SessionID(), project`, `listKey{session: 1, project`, activityTests},
+	{"an operator's rotation waits for a fleet's list", "activities/clusterlists.go",
+		`(u.lowPriority || !low) && `, ``, activityTests},
+	{"lists are kept without a limit", "activities/clusterlists.go",
+		`for l.clusters+len(list.Clusters) > maxKeptClusters {`, `for false {`, activityTests},
+	{"lists are kept for ever", "activities/clusterlists.go",
+		`if l.kept[key] == list {`, `if l.kept[key] != list {`, activityTests},
+	{"an older list replaces a newer one", "activities/clusterlists.go",
+		` || last != nil && last.began.worker.After(list.began.worker) {`, ` || last == nil && false {`, activityTests},
+	{"a list without a total is kept", "activities/clusterlists.go",
+		`list.TotalCount > 0 && `, ``, activityTests},
+	{"a shared list is a reason to refuse a cluster", "activities/listtargets.go",
+		`return listed, err == nil, nil`, `return listed, true, err`, activityTests},
+	{"a cluster that a shared list lacks is not found", "activities/listtargets.go",
+		"case !found:\n\t\t\treturn listed, false, nil", "case !found:\n\t\t\treturn listed, true, nil", activityTests},
+	{"a replica set is taken from a shared list", "activities/listtargets.go",
+		"cluster, err = at.client.Cluster(ctx, at.scope.ProjectID, clusterID)\n\t\t\tif", "if", activityTests},
+	{"each rotation that notices a change reads the list again", "activities/listtargets.go",
+		`maxRecentLists = 2`, `maxRecentLists = 1`, activityTests},
+	{"a list is shared where it must be fresh", "activities/listtargets.go",
+		`if in.AllowShared {`, `if in.AllowShared || true {`, activityTests},
+	{"a fleet begins with a shared list", "activities/listclusters.go",
+		`	if l.in.After != nil {
+		last`, `	if l.in.ReportUnlisted || true {
+		last`, activityTests},
+	// Compatibility of histories
+	{"an activity type is renamed", "activities/activities.go",
+		`VerifyKeyName    = "VerifyKey"`, `VerifyKeyName    = "VerifyKeys"`, replayTests},
+}
