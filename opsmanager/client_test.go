@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"keyturn/opsmanager"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/freeport"
 )
 
 const project = simulator.DefaultProjectID
@@ -397,11 +397,9 @@ func TestReadsOneCluster(t *testing.T) {
 }
 
 func TestNothingIsSentWithoutAConnection(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Choose()
 	require.NoError(t, err)
-	address := listener.Addr().String()
-	require.NoError(t, listener.Close())
-	for _, url := range []string{"http://" + address, "https://name.invalid"} {
+	for _, url := range []string{"http://" + freeport.Address(port), "https://name.invalid"} {
 		client := newClient(t, opsmanager.Config{BaseURL: url, PublicKey: "u", PrivateKey: "pr1vate"})
 		apiError := requireError(t, client.RotateEncryptionKey(t.Context(), project, project, nil), opsmanager.Unavailable)
 		assert.False(t, apiError.OutcomeUnknown, url)

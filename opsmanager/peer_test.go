@@ -17,6 +17,7 @@ import (
 
 	"keyturn/opsmanager"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/freeport"
 	"keyturn/testsuite/support/testca"
 )
 
@@ -207,11 +208,11 @@ func TestProxyResponses(t *testing.T) {
 func TestAProxyThatCannotBeReached(t *testing.T) {
 	om, config := proxied(t)
 	set := om.AddReplicaSet(project, "audit")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Choose()
 	require.NoError(t, err)
-	require.NoError(t, listener.Close())
+	closed := freeport.Address(port)
 	t.Setenv("NO_PROXY", "")
-	for _, proxy := range []string{"http://" + listener.Addr().String(), "https://" + listener.Addr().String(), "socks5://" + listener.Addr().String(), "http://user:s3cret@name.invalid:3128"} {
+	for _, proxy := range []string{"http://" + closed, "https://" + closed, "socks5://" + closed, "http://user:s3cret@name.invalid:3128"} {
 		t.Setenv("HTTPS_PROXY", proxy)
 		apiError := requireError(t, newClient(t, config).RotateEncryptionKey(t.Context(), project, set.ID, nil), opsmanager.UnexpectedResponse)
 		assert.Equal(t, opsmanager.ProxyUnreachable, apiError.ConnectionFault(), proxy)

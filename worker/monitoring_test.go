@@ -27,6 +27,7 @@ import (
 	"keyturn/internal/setting"
 	"keyturn/testsuite/simulator"
 	"keyturn/testsuite/support/fixture"
+	"keyturn/testsuite/support/freeport"
 	"keyturn/testsuite/support/temporalserver"
 	"keyturn/testsuite/support/waiting"
 	"keyturn/workflows"
@@ -35,10 +36,9 @@ import (
 // freeAddress is one that nothing listens at now.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Choose()
 	require.NoError(t, err)
-	require.NoError(t, listener.Close())
-	return listener.Addr().String()
+	return freeport.Address(port)
 }
 
 // monitoredEnvironment is a worker's on a stage, which listens.
@@ -76,7 +76,9 @@ var impatient = monitorTimes{
 
 func startMonitored(t *testing.T, env setting.Environment, times monitorTimes) *monitoredWorker {
 	t.Helper()
-	configured, err := readSettings(env)
+	// A worker reads its settings again and again, and a test may change its map for
+	// the next program.
+	configured, err := readSettings(maps.Clone(env))
 	require.NoError(t, err)
 	configured.monitoring = times
 	w := &monitoredWorker{address: configured.listen}

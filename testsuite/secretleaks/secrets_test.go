@@ -5,7 +5,6 @@ package secretleaks
 import (
 	"bytes"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,6 +21,7 @@ import (
 
 	"keyturn/testsuite/simulator"
 	"keyturn/testsuite/support/fixture"
+	"keyturn/testsuite/support/freeport"
 	"keyturn/testsuite/support/programs"
 	"keyturn/testsuite/support/temporalserver"
 	"keyturn/workflows"
@@ -137,10 +137,9 @@ url = "`+echo+`"
 public_key = "`+simulator.DefaultPublicKey+`"
 private_key = "`+rightKey+`"
 `), 0o600))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Choose()
 	require.NoError(s, err)
-	require.NoError(s, listener.Close())
-	p := &process{command: exec.Command(binary), address: listener.Addr().String()}
+	p := &process{command: exec.Command(binary), address: freeport.Address(port)}
 	p.command.Env = []string{
 		"HOME=" + folder, "GOTRACEBACK=all",
 		"TEMPORAL_ADDRESS=" + s.TemporalServer.Address, "TEMPORAL_NAMESPACE=" + s.TemporalServer.Namespace,

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 )
 
 const (
@@ -60,6 +61,10 @@ func reserve(port int) error {
 
 // Check returns an error if a server cannot listen on a port.
 func Check(port int) error {
+	// A process that starts now would get a copy of the listener, and keep the port
+	// until it runs its own program.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	listener, err := net.Listen("tcp", Address(port))
 	if err != nil {
 		return err
