@@ -31,6 +31,8 @@ const (
 	ProveRotationName   = "ProveRotation"   // waits for a snapshot that shows a new key
 
 	RecordRotationName = "RecordRotation" // records the end of a rotation in the ledger
+
+	SendEventName = "SendEvent" // sends an event to the receiver of events
 )
 
 // Activities are the steps of a rotation. Its methods are safe for concurrent
@@ -44,6 +46,8 @@ type Activities struct {
 	KMIP map[string]*kmipevidence.Client
 	// Ledger records rotations that have ended; nil = there is none.
 	Ledger ledgerentry.Appender
+	// Events sends events; nil = the worker sends none.
+	Events EventSender
 	// Heartbeat records a heartbeat and reports whether Temporal has it; nil =
 	// through the client of the worker that runs the activity.
 	Heartbeat func(ctx context.Context, taskToken []byte, details any) error
@@ -81,6 +85,8 @@ func Register(registry worker.ActivityRegistry, a *Activities) {
 		ProveRotationName:   a.ProveRotation,
 
 		RecordRotationName: a.RecordRotation,
+
+		SendEventName: a.SendEvent,
 	} {
 		registry.RegisterActivityWithOptions(method, activity.RegisterOptions{Name: name})
 	}

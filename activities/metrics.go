@@ -23,6 +23,23 @@ const (
 	SourceLabel = "source"
 )
 
+// What is counted of events.
+const (
+	// EventFailuresMetric counts attempts to send an event that failed, by
+	// EventTypeLabel.
+	EventFailuresMetric = "keyturn_event_failures_total"
+	// EventsEndedMetric counts events that were delivered or given up, by
+	// EventTypeLabel and by their outcome: EventDelivered or EventUndelivered. The
+	// workflow that delivers an event counts it.
+	EventsEndedMetric = "keyturn_events_ended_total"
+	// EventTypeLabel is an EventType.
+	EventTypeLabel = "type"
+	// EventDelivered: the receiver has accepted the event.
+	EventDelivered = "delivered"
+	// EventUndelivered: it has not, and the event is not sent again.
+	EventUndelivered = "undelivered"
+)
+
 // ErrorLabel is the label that holds an error's type.
 const ErrorLabel = "error"
 
