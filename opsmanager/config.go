@@ -8,13 +8,12 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/net/http/httpproxy"
+	"keyturn/internal/proxy"
 )
 
 // DefaultRequestTimeout is the value of Config.RequestTimeout if that is zero.
@@ -135,7 +134,7 @@ func (c Config) baseURL() (*url.URL, error) {
 		return no("must not contain a fragment (#)")
 	case u.Hostname() == "":
 		return no("has no host")
-	case !validPort(u):
+	case !proxy.ValidPort(u):
 		return no("has a port that is not a number from 1 to 65535")
 	case u.Scheme == "http" && !c.AllowHTTP && !isLoopback(u.Hostname()):
 		return no("plain http is refused except for a loopback address")
@@ -149,14 +148,6 @@ func (c Config) baseURL() (*url.URL, error) {
 	}
 	u.RawPath = ""
 	return u, nil
-}
-
-func validPort(u *url.URL) bool {
-	if u.Port() == "" {
-		return !strings.HasSuffix(u.Host, ":")
-	}
-	port, err := strconv.ParseUint(u.Port(), 10, 16)
-	return err == nil && port > 0
 }
 
 func isLoopback(host string) bool {
@@ -253,13 +244,13 @@ func (c Config) newSession(base *url.URL) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	proxy, err := proxyFor(base)
+	via, err := proxy.For(base)
 	if err != nil {
-		return nil, err
+		return nil, refuse(fieldProxy, "%v", err)
 	}
-	p := &peer{proxy: proxy, hasCertificate: certificate != nil}
+	p := &peer{proxy: via, hasCertificate: certificate != nil}
 	template := &http.Transport{
-		Proxy:                  http.ProxyURL(proxy),
+		Proxy:                  http.ProxyURL(via),
 		OnProxyConnectResponse: checkProxyResponse,
 		DialContext:            (&net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}).DialContext,
 		TLSClientConfig: &tls.Config{
@@ -275,35 +266,4 @@ func (c Config) newSession(base *url.URL) (*session, error) {
 		connections: &connectionPool{newTransport: func() http.RoundTripper { return template.Clone() }},
 		peer:        p,
 	}, nil
-}
-
-// proxyFor returns the proxy that the environment names for an address; nil = none.
-// The httpproxy package passes over a value that it cannot parse, and the worker
-// would then try to connect directly.
-func proxyFor(base *url.URL) (*url.URL, error) {
-	environment := httpproxy.FromEnvironment()
-	variable, value := "HTTPS_PROXY", environment.HTTPSProxy
-	if base.Scheme == "http" {
-		variable, value = "HTTP_PROXY", environment.HTTPProxy
-	}
-	proxy, err := environment.ProxyFunc()(base)
-	if err != nil {
-		return nil, refuse(fieldProxy, "%s cannot be used: %v", variable, err)
-	}
-	if value != "" && !isProxy(value) && !isProxy("http://"+value) {
-		return nil, refuse(fieldProxy, "%s is not the URL of a proxy, such as http://proxy.example.net:3128", variable)
-	}
-	return proxy, nil
-}
-
-func isProxy(value string) bool {
-	u, err := url.Parse(value)
-	if err != nil || u.Hostname() == "" || !validPort(u) {
-		return false
-	}
-	switch u.Scheme {
-	case "http", "https", "socks5", "socks5h":
-		return true
-	}
-	return false
 }

@@ -85,7 +85,7 @@ var clientMutations = []mutation{
 		`case r.status == http.StatusProxyAuthRequired:`, `case r.status == 0:`, clientTests},
 	{"a required client certificate is an outage", "opsmanager/peer.go",
 		`case about || strings.Contains(text, "handshake failure")`, `case strings.Contains(text, "handshake failure")`, clientTests},
-	{"an unusable proxy is ignored", "opsmanager/config.go",
+	{"an unusable proxy is ignored", "internal/proxy/proxy.go",
 		`if value != "" && !isProxy(value)`, `if value == "never" && !isProxy(value)`, clientTests},
 	{"new calls keep the old credentials", "opsmanager/client.go",
 		`c.session.Swap(s).connections.close()`, `s.connections.close()`, clientTests},
