@@ -145,6 +145,15 @@ The ledger, in which every rotation that ends is recorded:
   KEYTURN_LEDGER_SIGNING_KEY_FILE  Ed25519 private key (PEM) that signs the
                                    entries (default: not signed)
 
+The receiver of events, which is told what happens to rotations:
+  KEYTURN_EVENTS_URL               its URL (default: none; no events are sent)
+  KEYTURN_EVENTS_SECRET_FILE       file with the secrets that sign the events, one
+                                   in each line, 1 to 4, each whsec_ and the base64
+                                   of 24 to 64 bytes; required with the URL
+  KEYTURN_EVENTS_ALLOW_HTTP        true = allow plain http
+  KEYTURN_WEB_UI_URL               base URL of Temporal's Web UI, for links in
+                                   events (default: none)
+
 The worker:
   KEYTURN_TASK_QUEUE               task queue (default key-rotation)
   KEYTURN_TASK_QUEUE_ACTIVITIES_PER_SECOND
@@ -188,9 +197,10 @@ that cannot be used changes nothing, and is a warning in the log and in /readyz.
 alive. /readyz reports that the worker polls Temporal and that each Ops Manager
 and the ledger have answered recently; otherwise its status is 503, with the
 problems in JSON. /ledger/heads has the heads of the ledger's chains in JSON. A
-KMIP server that cannot be asked is a warning there, and does not make the
-worker unready. The command "health" requests /readyz of the local worker: exit
-code 0 = ready, 1 = not ready, with the reason in one line.
+KMIP server that cannot be asked, and a receiver that has not accepted the last
+event, are warnings there, and do not make the worker unready. The command
+"health" requests /readyz of the local worker: exit code 0 = ready, 1 = not
+ready, with the reason in one line.
 
 If Temporal cannot be reached, the worker logs a warning and retries without
 end, at intervals of up to 10 seconds. It exits if the namespace does not exist,

@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
+	"keyturn/internal/events"
 	"keyturn/internal/setting"
 	"keyturn/internal/temporalclient"
 	"keyturn/internal/version"
@@ -55,7 +56,7 @@ func TestHelpDescribesEverySetting(t *testing.T) {
 			assert.Regexp(t, `\b`+name+`\b`, stdout.String())
 		}
 	}
-	for _, name := range []string{connectionsFileVariable, temporalclient.TaskQueueVariable, queueLimitVariable, listenVariable, logFormatVariable, logLevelVariable, deploymentVariable, buildIDVariable, temporalclient.AddressVariable, temporalclient.NamespaceVariable, temporalclient.APIKeyVariable, temporalclient.ProfileVariable, temporalclient.ConfigFileVariable} {
+	for _, name := range []string{connectionsFileVariable, temporalclient.TaskQueueVariable, queueLimitVariable, listenVariable, logFormatVariable, logLevelVariable, deploymentVariable, buildIDVariable, temporalclient.AddressVariable, temporalclient.NamespaceVariable, temporalclient.APIKeyVariable, temporalclient.ProfileVariable, temporalclient.ConfigFileVariable, events.URLVariable, events.SecretFileVariable, events.AllowHTTPVariable, events.WebUIVariable} {
 		assert.Contains(t, stdout.String(), name)
 	}
 }

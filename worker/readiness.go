@@ -33,7 +33,7 @@ type monitorTimes struct {
 	reconcile time.Duration
 	// timeout is how long one check of an Ops Manager or the pollers may take.
 	timeout time.Duration
-	// reload is the pause between two readings of the files of connections.
+	// reload is the pause between two readings of the files of connections and events.
 	reload time.Duration
 	// now is this machine's clock.
 	now func() time.Time
@@ -269,6 +269,9 @@ func (m *monitor) readiness() readiness {
 	}
 	if k := m.settings.ledger; k != nil {
 		r.Checks["ledger"] = k.status(m.settings.monitoring.maxAge)
+	}
+	if sender := m.settings.events; sender != nil {
+		r.Checks["events"] = eventStatus(sender)
 	}
 	for _, c := range r.Checks {
 		r.Ready = r.Ready && c.OK

@@ -6,12 +6,15 @@ import (
 	"sync"
 )
 
-// reloadFiles reads the files of the connections' settings again until ctx ends, and
-// applies what has changed.
+// reloadFiles reads the files of the settings of connections and events again until
+// ctx ends, and applies what has changed.
 func (s settings) reloadFiles(ctx context.Context, logger *slog.Logger) {
 	var reloads sync.WaitGroup
 	for _, c := range s.connections {
 		reloads.Go(func() { c.reloadAgain(ctx, s.monitoring, logger) })
+	}
+	if s.events != nil {
+		reloads.Go(func() { reloadSecrets(ctx, s.events, s.monitoring, logger) })
 	}
 	reloads.Wait()
 }

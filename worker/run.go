@@ -189,6 +189,9 @@ func logStart(logger *slog.Logger, configured settings) {
 	logger.Info("keyturn worker", "version", version.String(), "taskQueue", configured.taskQueue,
 		"namespace", configured.temporal.Namespace, "address", configured.temporal.HostPort, "connections", described)
 	configured.ledger.log(logger)
+	if configured.events != nil {
+		logger.Info("events are sent", "receiver", configured.events.Host())
+	}
 	logVersioning(logger, configured.deployment)
 	warnAboutSharedHosts(logger, configured.connections)
 }
@@ -217,6 +220,9 @@ func (s settings) activities() *activities.Activities {
 		if connection.kmip != nil {
 			made.KMIP[connection.name] = connection.kmip.client
 		}
+	}
+	if s.events != nil { // a nil *events.Sender would be a sender
+		made.Events = s.events
 	}
 	return made
 }

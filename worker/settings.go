@@ -6,6 +6,7 @@ import (
 	"go.temporal.io/sdk/client"
 	sdkworker "go.temporal.io/sdk/worker"
 
+	"keyturn/internal/events"
 	"keyturn/internal/setting"
 	"keyturn/internal/temporalclient"
 	"keyturn/workflows"
@@ -26,7 +27,8 @@ type settings struct {
 	listen              string // empty = nowhere
 	monitoring          monitorTimes
 	log                 logSettings
-	ledger              *ledgerKeeper // nil = none
+	ledger              *ledgerKeeper  // nil = none
+	events              *events.Sender // nil = none
 }
 
 // readSettings reads and checks everything that can be checked without a
@@ -40,6 +42,7 @@ func readSettings(env setting.Environment) (settings, error) {
 		read(env, readQueueLimit, &s.activitiesPerSecond),
 		read(env, readConnections, &s.connections),
 		read(env, readLedger, &s.ledger),
+		read(env, readEvents, &s.events),
 		read(env, readTemporal, &s.temporalFiles),
 		read(env, readVersioning, &s.deployment),
 	)

@@ -136,6 +136,26 @@ func TestWrongSettingIsNamedInOneLine(t *testing.T) {
 		"connections file a directory": {
 			setting.Environment{"KEYTURN_CONNECTIONS_FILE": t.TempDir()}, "KEYTURN_CONNECTIONS_FILE: cannot read the file: is a directory",
 		},
+		"events over http": {
+			setting.Environment{"KEYTURN_EVENTS_URL": "http://relay/" + secret, "KEYTURN_EVENTS_SECRET_FILE": writeFile(t, "events", secret)},
+			"KEYTURN_EVENTS_URL: plain http is refused (KEYTURN_EVENTS_ALLOW_HTTP is not true)",
+		},
+		"events with a password": {
+			setting.Environment{"KEYTURN_EVENTS_URL": "https://me:" + secret + "@relay"}, "KEYTURN_EVENTS_URL: must not contain a user name or a password",
+		},
+		"events without a secret": {
+			setting.Environment{"KEYTURN_EVENTS_URL": "https://relay/" + secret},
+			`KEYTURN_EVENTS_SECRET_FILE: is required with KEYTURN_EVENTS_URL: make one with: echo "whsec_$(openssl rand -base64 32)"`,
+		},
+		"secret of events for its file": {
+			setting.Environment{"KEYTURN_EVENTS_URL": "https://relay", "KEYTURN_EVENTS_SECRET_FILE": "whsec_" + secret},
+			"KEYTURN_EVENTS_SECRET_FILE: cannot read the file: no such file or directory",
+		},
+		"secret of events in another form": {
+			setting.Environment{"KEYTURN_EVENTS_URL": "https://relay", "KEYTURN_EVENTS_SECRET_FILE": writeFile(t, "events", "whsec_"+secret)},
+			`KEYTURN_EVENTS_SECRET_FILE: line 1 is not whsec_ followed by base64; make one with: echo "whsec_$(openssl rand -base64 32)"`,
+		},
+		"Web UI without events": {setting.Environment{"KEYTURN_WEB_UI_URL": "https://ui"}, "KEYTURN_WEB_UI_URL: requires KEYTURN_EVENTS_URL"},
 		"codec": {setting.Environment{"TEMPORAL_CODEC_ENDPOINT": "https://codec.example.net"},
 			"TEMPORAL_CODEC_ENDPOINT: not supported by the worker, which has no codec: it could not read what this codec encodes; remove this setting"},
 		"codec's credentials": {setting.Environment{"TEMPORAL_CODEC_AUTH": secret}, "TEMPORAL_CODEC_AUTH: not supported by the worker, which has no codec: remove this setting"},

@@ -49,7 +49,9 @@ type Sender struct {
 	// pausedUntil is when the receiver has asked to be sent something again.
 	pausedUntil time.Time
 	pausedBy    string // what it answered
-	problem     string
+	// problem is why the last event was not delivered, at failedAt; empty = it was.
+	problem  string
+	failedAt time.Time
 }
 
 // NewSender returns the sender of settings with a receiver. It sends nothing.
@@ -103,11 +105,12 @@ func (s *Sender) Refresh() (changes int, problem error) {
 // they are.
 func (s *Sender) FilesProblem() error { return s.secrets.Problem() }
 
-// Problem is why the last event was not delivered; empty = it was, or there was none.
-func (s *Sender) Problem() string {
+// Problem is why the last event was not delivered, and when it was sent; empty = it was
+// delivered, or there was none.
+func (s *Sender) Problem() (problem string, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.problem
+	return s.problem, s.failedAt
 }
 
 // Send sends an event once at most; nil = the receiver has accepted it. The error is
@@ -148,7 +151,7 @@ func (s *Sender) record(undelivered *Error) {
 	if undelivered == nil {
 		return
 	}
-	s.problem = undelivered.Problem
+	s.problem, s.failedAt = undelivered.Problem, time.Now()
 	if undelivered.RetryAfter > 0 {
 		s.pausedUntil, s.pausedBy = time.Now().Add(undelivered.RetryAfter), undelivered.Problem
 	}

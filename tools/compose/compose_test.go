@@ -53,7 +53,7 @@ func unchanged(text string) string { return text }
 func TestComposeFileIsValid(t *testing.T) {
 	for name, environment := range map[string][]string{
 		"simulator":       nil,
-		"own Ops Manager": {"KEYTURN_SETTINGS=deploy/ops-manager.env", "KEYTURN_PRIVATE_KEY_FILE=/etc/keyturn/ops-manager-private-key", "KEYTURN_USER=1000", "KEYTURN_CA_FILE=/etc/ssl/private-ca.pem", "KEYTURN_KMIP_FILES=/etc/keyturn/kmip", "KEYTURN_LEDGER_FILES=/etc/keyturn/ledger", "KEYTURN_VERSION=v1.0.0"},
+		"own Ops Manager": {"KEYTURN_SETTINGS=deploy/ops-manager.env", "KEYTURN_PRIVATE_KEY_FILE=/etc/keyturn/ops-manager-private-key", "KEYTURN_USER=1000", "KEYTURN_CA_FILE=/etc/ssl/private-ca.pem", "KEYTURN_KMIP_FILES=/etc/keyturn/kmip", "KEYTURN_LEDGER_FILES=/etc/keyturn/ledger", "KEYTURN_EVENTS_FILES=/etc/keyturn/events", "KEYTURN_VERSION=v1.0.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			project, err := load(t, unchanged, environment...)

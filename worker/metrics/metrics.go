@@ -135,9 +135,17 @@ func beginnings() map[string][][]attribute.KeyValue {
 			retries = append(retries, []attribute.KeyValue{label(activityTypeLabel, activityType), label(workflows.ErrorLabel, string(errorType))})
 		}
 	}
+	failures, events := [][]attribute.KeyValue{}, [][]attribute.KeyValue{}
+	for _, eventType := range activities.EventTypes {
+		ofType := label(activities.EventTypeLabel, string(eventType))
+		failures = append(failures, []attribute.KeyValue{ofType})
+		for _, outcome := range []string{activities.EventDelivered, activities.EventUndelivered} {
+			events = append(events, []attribute.KeyValue{ofType, label(workflows.OutcomeLabel, outcome)})
+		}
+	}
 	return map[string][][]attribute.KeyValue{
 		workflows.RotationsEndedMetric: ended, workflows.TargetsEndedMetric: targets, workflows.TargetsAmbiguousMetric: ambiguous,
-		activities.RetriesMetric: retries,
+		activities.RetriesMetric: retries, activities.EventFailuresMetric: failures, activities.EventsEndedMetric: events,
 		activities.LedgerEntriesMetric: {
 			{label(activities.SourceLabel, string(ledgerentry.SourceWorkflow))}, {label(activities.SourceLabel, string(ledgerentry.SourceReconciled))},
 		},
