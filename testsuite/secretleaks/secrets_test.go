@@ -4,6 +4,7 @@ package secretleaks
 
 import (
 	"bytes"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,29 +15,44 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
 	"google.golang.org/protobuf/proto"
 
+	"keyturn/activities"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/eventreceiver"
 	"keyturn/testsuite/support/fixture"
 	"keyturn/testsuite/support/freeport"
 	"keyturn/testsuite/support/programs"
 	"keyturn/testsuite/support/temporalserver"
+	"keyturn/testsuite/support/waiting"
 	"keyturn/workflows"
 )
 
 func TestMain(m *testing.M) { temporalserver.Main(m) }
 
-// The secrets: the valid key, the key of a connection that is refused, and the
-// secret in every response about a project.
+// The secrets: the valid key, the key of a connection that is refused, the secret in
+// every response about a project, and what is secret about the receiver of events:
+// its secret, as it is written down and as it is used, and its URL but for the host.
 const (
 	rightKey = "planted-right-private-key-7f3a91"
 	wrongKey = "planted-wrong-private-key-0c55de"
+
+	eventsKey      = "planted-events-secret-4d1f92ab70c3"
+	eventsPath     = "planted-events-path-2be06c"
+	eventsQuery    = "planted-events-query-91fe0d"
+	eventsUser     = "planted-events-user-5a7c13"
+	eventsPassword = "planted-events-password-e3d8b2"
 )
 
-var secrets = []string{rightKey, wrongKey, simulator.PlantedSecret}
+var (
+	eventsSecret = base64.StdEncoding.EncodeToString([]byte(eventsKey))
+	secrets      = []string{rightKey, wrongKey, simulator.PlantedSecret, eventsKey, eventsSecret, eventsPath, eventsQuery, eventsUser, eventsPassword}
+)
 
 // visible is everything that someone can read, by its source.
 type visible map[string][]byte
@@ -66,7 +82,15 @@ func TestPrivateKeyAppearsNowhere(t *testing.T) {
 		_, _ = io.WriteString(w, strings.ReplaceAll(repeats, wrongKey, "x"))
 	}))
 	defer echo.Close()
-	worker := startWorker(s, echo.URL)
+	receiver := eventreceiver.Start(t, "whsec_"+eventsSecret)
+	repeatsEvents := strings.Join([]string{eventsKey, eventsSecret, eventsPath, eventsQuery}, " ")
+	answers := []eventreceiver.Answer{
+		{Raw: repeatsEvents + "\r\n\r\n", Times: 1},
+		{Status: http.StatusTemporaryRedirect, Header: map[string]string{"Location": "https://" + eventsUser + ":" + eventsPassword + "@127.0.0.1/" + eventsPath}, Times: 1},
+		{Status: http.StatusBadRequest, Body: repeatsEvents, Header: map[string]string{"Retry-After": repeatsEvents}},
+	}
+	receiver.AnswerWith(answers...)
+	worker := startWorker(s, echo.URL, receiver.URL)
 	found := visible{}
 
 	input := s.Input(cluster.ID)
@@ -104,6 +128,27 @@ func TestPrivateKeyAppearsNowhere(t *testing.T) {
 		require.NoError(t, err)
 		found["the other history"] = append(found["the other history"], data...)
 	}
+	undelivered := sendEvent(s, "refused")
+	waiting.Until(t, func() bool { return len(receiver.Received()) > len(answers) })
+	waiting.Until(t, func() bool {
+		found["the event that is retried"] = []byte(s.CLI("workflow", "describe", "-w", undelivered.GetID()))
+		return strings.Contains(string(found["the event that is retried"]), "400 Bad Request")
+	})
+	found["/readyz with an event that is retried"] = worker.get(t, "/readyz")
+	require.Contains(t, string(found["/readyz with an event that is retried"]), "400 Bad Request", "the event is not delivered")
+	receiver.AnswerWith()
+	require.NoError(t, undelivered.Get(t.Context(), nil))
+	for _, event := range s.History(undelivered) {
+		data, err := proto.Marshal(event)
+		require.NoError(t, err)
+		found["the history of the event"] = append(found["the history of the event"], data...)
+	}
+	require.NotEmpty(t, receiver.Accepted())
+	found["the event"] = receiver.Accepted()["refused"].Body
+	receiver.AnswerWith(eventreceiver.Answer{Hang: true})
+	sendEvent(s, "unanswered")
+	waiting.Until(t, func() bool { return receiver.Received()[len(receiver.Received())-1].Event.ID() == "unanswered" })
+
 	for _, page := range []string{"metrics", "healthz", "readyz"} {
 		found["/"+page] = worker.get(t, "/"+page)
 	}
@@ -115,6 +160,40 @@ func TestPrivateKeyAppearsNowhere(t *testing.T) {
 	found.requireClean(t)
 }
 
+// A worker whose receiver of events has credentials in its URL, or whose secret is in
+// the wrong place, does not start, and does not repeat them.
+func TestSecretsOfEventsInTheWrongPlaceAppearNowhere(t *testing.T) {
+	binary, folder := programs.Build(t, "./worker"), t.TempDir()
+	file := filepath.Join(folder, "secret")
+	require.NoError(t, os.WriteFile(file, []byte(eventsKey+"\n"), 0o600))
+	found := visible{}
+	for name, settings := range map[string][]string{
+		"user and password":    {"KEYTURN_EVENTS_URL=https://" + eventsUser + ":" + eventsPassword + "@127.0.0.1/" + eventsPath + "?" + eventsQuery},
+		"an escape":            {"KEYTURN_EVENTS_URL=https://127.0.0.1/" + eventsPath + "%?" + eventsQuery},
+		"plain http":           {"KEYTURN_EVENTS_URL=http://127.0.0.1/" + eventsPath + "?" + eventsQuery},
+		"secret in the URL":    {"KEYTURN_EVENTS_URL=whsec_" + eventsSecret},
+		"secret for its file":  {"KEYTURN_EVENTS_URL=https://127.0.0.1/" + eventsPath, "KEYTURN_EVENTS_SECRET_FILE=whsec_" + eventsSecret},
+		"secret in no base64":  {"KEYTURN_EVENTS_URL=https://127.0.0.1/" + eventsPath, "KEYTURN_EVENTS_SECRET_FILE=" + file},
+		"password of the site": {"KEYTURN_EVENTS_URL=https://127.0.0.1/", "KEYTURN_WEB_UI_URL=https://" + eventsUser + ":" + eventsPassword + "@ui"},
+	} {
+		command := exec.Command(binary)
+		command.Env = append([]string{
+			"HOME=" + folder, "OPS_MANAGER_URL=https://127.0.0.1", "OPS_MANAGER_PUBLIC_KEY=" + simulator.DefaultPublicKey, "OPS_MANAGER_PRIVATE_KEY=" + rightKey,
+		}, settings...)
+		out, err := command.CombinedOutput()
+		require.Error(t, err, name)
+		require.Regexp(t, "^keyturn-worker: KEYTURN_(EVENTS|WEB_UI)_", string(out), name)
+		found[name] = out
+	}
+	found.requireClean(t)
+}
+
+func sendEvent(s fixture.Server, id string) client.WorkflowRun {
+	return s.StartSending(activities.SendEventInput{
+		ID: id, Type: activities.EventRotationHeld, Time: time.Now(), Subject: "cluster", WorkflowID: "rotation", RunID: "run", Data: []byte("{}"),
+	}, 30*time.Second)
+}
+
 // process is a worker process, which can crash.
 type process struct {
 	command *exec.Cmd
@@ -122,11 +201,12 @@ type process struct {
 	output  bytes.Buffer
 }
 
-func startWorker(s fixture.Server, echo string) *process {
+func startWorker(s fixture.Server, echo, receiver string) *process {
 	s.Helper()
 	folder := s.TempDir()
 	binary := programs.Build(s, "./worker")
-	keyFile, connections := filepath.Join(folder, "key"), filepath.Join(folder, "connections.toml")
+	keyFile, connections, eventsFile := filepath.Join(folder, "key"), filepath.Join(folder, "connections.toml"), filepath.Join(folder, "events")
+	require.NoError(s, os.WriteFile(eventsFile, []byte("whsec_"+eventsSecret+"\n"), 0o600))
 	require.NoError(s, os.WriteFile(keyFile, []byte(rightKey+"\n"), 0o600))
 	require.NoError(s, os.WriteFile(connections, []byte(`[connections.wrong]
 url = "`+s.OM.URL+`"
@@ -146,6 +226,7 @@ private_key = "`+rightKey+`"
 		"KEYTURN_LISTEN=" + p.address, "KEYTURN_LOG_LEVEL=debug", "KEYTURN_LOG_FORMAT=json",
 		"KEYTURN_TASK_QUEUE=" + s.TaskQueue, "KEYTURN_CONNECTIONS_FILE=" + connections,
 		"OPS_MANAGER_URL=" + s.OM.URL, "OPS_MANAGER_PUBLIC_KEY=" + simulator.DefaultPublicKey, "OPS_MANAGER_PRIVATE_KEY_FILE=" + keyFile,
+		"KEYTURN_EVENTS_URL=" + receiver + "/" + eventsPath + "?token=" + eventsQuery, "KEYTURN_EVENTS_ALLOW_HTTP=true", "KEYTURN_EVENTS_SECRET_FILE=" + eventsFile,
 	}
 	p.command.Stdout, p.command.Stderr = &p.output, &p.output
 	require.NoError(s, p.command.Start())
