@@ -17,12 +17,15 @@ import (
 	"keyturn/internal/events"
 	"keyturn/internal/setting"
 	"keyturn/testsuite/support/eventreceiver"
+	"keyturn/testsuite/support/fixture"
 )
 
 // sendEvent runs one attempt of the activity in a worker with this sender.
-func sendEvent(t *testing.T, sender activities.EventSender) (result activities.SendEventResult, err error) {
+func sendEvent(t *testing.T, sender activities.EventSender) (result activities.SendEventResult, counts map[string]int64, err error) {
 	t.Helper()
 	var suite sdktestsuite.WorkflowTestSuite
+	counted := fixture.NewCounts()
+	suite.SetMetricsHandler(counted)
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	env := suite.NewTestActivityEnvironment()
 	activities.Register(env, &activities.Activities{Events: sender})
@@ -33,7 +36,7 @@ func sendEvent(t *testing.T, sender activities.EventSender) (result activities.S
 	if err == nil {
 		require.NoError(t, value.Get(&result))
 	}
-	return result, err
+	return result, counted.Of(), err
 }
 
 func senderTo(t *testing.T, address string) *events.Sender {
@@ -52,8 +55,9 @@ func senderTo(t *testing.T, address string) *events.Sender {
 func TestSendEvent(t *testing.T) {
 	t.Parallel()
 	receiver := eventreceiver.Start(t)
-	result, err := sendEvent(t, senderTo(t, receiver.URL))
+	result, counts, err := sendEvent(t, senderTo(t, receiver.URL))
 	require.NoError(t, err)
+	assert.Empty(t, counts)
 	assert.False(t, result.NoReceiver)
 	got := receiver.RequireOne(t)
 	assert.Equal(t, "event-1", got.Event.ID())
@@ -66,8 +70,9 @@ func TestSendEvent(t *testing.T) {
 
 func TestSendEventWithoutAReceiver(t *testing.T) {
 	t.Parallel()
-	result, err := sendEvent(t, nil)
+	result, counts, err := sendEvent(t, nil)
 	require.NoError(t, err)
+	assert.Empty(t, counts)
 	assert.True(t, result.NoReceiver)
 }
 
@@ -91,9 +96,10 @@ func TestUndeliveredEventIsRetried(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			receiver := eventreceiver.Start(t)
 			receiver.AnswerWith(c.answer)
-			_, err := sendEvent(t, senderTo(t, receiver.URL))
+			_, counts, err := sendEvent(t, senderTo(t, receiver.URL))
 			appErr := requireType(t, err, activities.ErrorEventUndelivered, true)
 			assert.Equal(t, c.delay, appErr.NextRetryDelay())
+			assert.Equal(t, map[string]int64{`keyturn_event_failures_total{type="keyturn.fleet.failed"}`: 1}, counts)
 			receiver.RequireOne(t)
 		})
 	}

@@ -93,6 +93,25 @@ func TestWorkerSendsEvents(t *testing.T) {
 	assert.NotContains(t, w.log.String(), secret)
 }
 
+func TestEventsNeverMakeAWorkerUnready(t *testing.T) {
+	receiver := eventreceiver.Start(t)
+	receiver.AnswerWith(eventreceiver.Answer{Status: http.StatusGone})
+	env := eventSettings(t, receiver)
+	sender, err := readEvents(env)
+	require.NoError(t, err)
+	assert.Equal(t, checkStatus{OK: true}, eventStatus(sender))
+	require.Error(t, sender.Send(t.Context(), events.Event{
+		ID: "1", Type: "keyturn.rotation.held", Namespace: "default", WorkflowID: "w", RunID: "r", Data: json.RawMessage(`{}`),
+	}))
+	require.NoError(t, os.Remove(env[events.SecretFileVariable]))
+	_, problem := sender.Refresh()
+	require.Error(t, problem)
+	status := eventStatus(sender)
+	assert.True(t, status.OK)
+	assert.Empty(t, status.Problem)
+	assert.Regexp(t, `^KEYTURN_EVENTS_SECRET_FILE: cannot read the file: no such file or directory; the last event was not delivered at 20\S+Z: the receiver of events at \S+ answered 410 Gone`, status.Warning)
+}
+
 func TestWorkerWithoutAReceiverSendsNoEvents(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{})

@@ -32,4 +32,4 @@ func workerTests(named string) []string { return []string{"./worker", "-run", na
 func commandLineTests(named string) []string { return []string{"./starter", "-run", named} }
 
 // mutations are all of them. Each area has a file of its own.
-var mutations = slices.Concat(activitiesMutations, clientMutations, engineMutations, rotateDeploymentMutations, fleetMutations, keyMutations, evidenceMutations, ledgerMutations, workerMutations, commandLineMutations, simulatorMutations, deploymentMutations, ledgerCommandMutations, temporalServerMutations)
+var mutations = slices.Concat(activitiesMutations, clientMutations, engineMutations, rotateDeploymentMutations, fleetMutations, keyMutations, evidenceMutations, ledgerMutations, workerMutations, commandLineMutations, simulatorMutations, deploymentMutations, ledgerCommandMutations, temporalServerMutations, eventMutations)
