@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -13,11 +14,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"keyturn/activities"
 	"keyturn/internal/ledger"
 	"keyturn/testsuite/simulator"
 	"keyturn/testsuite/support/fixture"
@@ -29,6 +32,7 @@ import (
 const (
 	documentationFile = "../docs/metrics.md"
 	runbookFile       = "../docs/operations.md"
+	eventsFile        = "../docs/events.md"
 	alertsFile        = "../deploy/alerts.yml"
 	alertsTestFile    = "../deploy/alerts_test.yml"
 	overdueTestFile   = "../deploy/overdue_test.yml"
@@ -208,6 +212,36 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 		section, inRunbook := strings.CutPrefix(r.Annotations["runbook_url"], "docs/operations.md#")
 		assert.True(t, inRunbook && anchors[section], "%s: %q is no section of the runbook", r.Alert, section)
 	}
+}
+
+var (
+	eventRow     = regexp.MustCompile("(?m)^\\| `(keyturn\\.[a-z.-]+)` \\|")
+	eventExample = regexp.MustCompile("(?s)```http\nPOST .*?\nWebhook-Id: (\\S+)\n.*?\n\n(\\{.*?\n\\})\n```")
+)
+
+// The page has every type of event, and an example that is one.
+func TestDocumentedEvents(t *testing.T) {
+	page := readText(t, eventsFile)
+	var listed []activities.EventType
+	for _, row := range eventRow.FindAllStringSubmatch(page, -1) {
+		listed = append(listed, activities.EventType(row[1]))
+	}
+	assert.Equal(t, activities.EventTypes, listed)
+	example := eventExample.FindStringSubmatch(page)
+	require.NotNil(t, example)
+	var shown event.Event
+	require.NoError(t, json.Unmarshal([]byte(example[2]), &shown))
+	require.NoError(t, shown.Validate())
+	assert.Equal(t, example[1], shown.ID())
+	assert.Contains(t, listed, activities.EventType(shown.Type()))
+	var progress struct {
+		workflows.Progress
+		URL string `json:"url"`
+	}
+	decoder := json.NewDecoder(bytes.NewReader(shown.Data()))
+	decoder.DisallowUnknownFields()
+	require.NoError(t, decoder.Decode(&progress))
+	assert.True(t, strings.HasPrefix(progress.URL, "https://temporal-ui.example.net"+shown.Source()+"/"), progress.URL)
 }
 
 // promtool's tests have each alert fire, and be silent.
