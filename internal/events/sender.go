@@ -29,8 +29,8 @@ const (
 	maxRetryAfter = 5 * time.Minute
 	// connectTimeout is the time for connecting, and again for the TLS handshake.
 	connectTimeout = 5 * time.Second
-	// maxConnections is how many requests are in progress at a time. More would wait
-	// for a receiver that does not answer, in the activity slots of rotations.
+	// maxConnections is how many requests are in progress at a time: after an outage,
+	// the events of a whole fleet are sent again. Waiting counts towards the timeout.
 	maxConnections = 8
 	// maxHeader is the most that is read of a response's header, in bytes. Its body is
 	// not read.

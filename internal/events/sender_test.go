@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -236,6 +237,26 @@ func TestReceiverThatNeverAnswers(t *testing.T) {
 	receiver.AnswerWith(eventreceiver.Answer{Hang: true})
 	s := sender(t, receiver.URL, nil, func(s *events.Settings) { s.RequestTimeout = 50 * time.Millisecond })
 	assert.Contains(t, requireUndelivered(t, s.Send(t.Context(), happened())).Problem, "timeout (limit 50ms)")
+}
+
+// A receiver gets a few requests at a time, also when all events of a fleet are due.
+func TestFewRequestsAtATime(t *testing.T) {
+	const most = 8
+	receiver := eventreceiver.Start(t)
+	receiver.AnswerWith(eventreceiver.Answer{Hang: true})
+	s := sender(t, receiver.URL, nil, func(s *events.Settings) { s.RequestTimeout = waiting.Limit })
+	ctx, cancel := context.WithCancel(t.Context())
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	defer cancel()
+	for range most {
+		sending.Go(func() { assert.Error(t, s.Send(ctx, happened())) })
+	}
+	waiting.Until(t, func() bool { return len(receiver.Received()) == most })
+	short, cancelShort := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancelShort()
+	assert.Contains(t, requireUndelivered(t, s.Send(short, happened())).Problem, "timeout")
+	assert.Len(t, receiver.Received(), most)
 }
 
 func TestReceiverWhoseCertificateIsNotTrusted(t *testing.T) {

@@ -33,6 +33,8 @@ var eventMutations = []mutation{
 		`left := time.Until(s.pausedUntil)`, `left := max(time.Until(s.pausedUntil), time.Duration(len(s.pausedBy)))`, []string{"./internal/events", "-run", "PauseOfTheReceiverEnds", "-timeout", "20s"}},
 	{"a receiver that does not answer holds an attempt", "internal/events/sender.go",
 		`context.WithTimeout(ctx, s.settings.RequestTimeout)`, `context.WithTimeout(ctx, time.Hour)`, []string{"./internal/events", "-run", "NeverAnswers", "-timeout", "20s"}},
+	{"a receiver gets all events at once", "internal/events/sender.go",
+		`MaxConnsPerHost:        maxConnections,`, ``, sendTests},
 	{"an error quotes what a receiver sent", "internal/events/sender.go",
 		`return "what it sent is not an HTTP response; check " + URLVariable`, `return err.Error() + URLVariable`, sendTests},
 	{"an error quotes the whole URL of a receiver", "internal/events/sender.go",
