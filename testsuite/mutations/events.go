@@ -62,7 +62,7 @@ var eventMutations = []mutation{
 	{"a worker without a receiver fails to send events", "worker/run.go",
 		`if s.events != nil { // a nil`, `if true { // a nil`, []string{"./worker", "-run", "WithoutAReceiver", "-timeout", "60s"}},
 	{"a wrong setting of events is found when the first one is sent", "worker/settings.go",
-		`read(env, readEvents, &s.events),`, `nil,`, workerTests("WrongSetting")},
+		`read(env, readEvents, &s.events),`, `nil,`, []string{"./worker", "-run", "WrongSetting", "-timeout", "60s"}},
 	{"the alert of events is silent about those that were given up", "deploy/alerts.yml",
 		`keyturn_events_ended_total{outcome="undelivered"}`, `keyturn_events_ended_total{outcome="undeliverable"}`, []string{"./worker", "-run", "PromtoolTakesRules", "-promtool"}},
 }
