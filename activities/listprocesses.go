@@ -69,6 +69,8 @@ type ListProcessesResult struct {
 	// LeftOut names processes with KMIP encryption that belong to no replica set,
 	// where ClusterIDs is empty: the first 20. They are no targets.
 	LeftOut []string `json:"leftOut,omitempty"`
+	// SendsEvents: the worker that listed them has a receiver of events.
+	SendsEvents bool `json:"sendsEvents,omitempty"`
 }
 
 // Process is a mongod whose master key can be rotated.
@@ -195,6 +197,7 @@ func (a *Activities) ListProcesses(ctx context.Context, in ListProcessesInput) (
 		return ListProcessesResult{}, at.failure(err)
 	}
 	result := l.result()
+	result.SendsEvents = a.Events != nil
 	if in.Proof != ProofAgent {
 		if err := l.addKeys(ctx, &result); err != nil {
 			return ListProcessesResult{}, at.failure(err)

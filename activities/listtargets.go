@@ -56,6 +56,8 @@ type ListTargetsResult struct {
 	// started. Before anything is refused because of them, list them without
 	// AllowShared.
 	Shared bool `json:"shared,omitempty"`
+	// SendsEvents: the worker that listed them has a receiver of events.
+	SendsEvents bool `json:"sendsEvents,omitempty"`
 }
 
 // maxRecentLists is how many lists that others have read are tried.
@@ -81,7 +83,7 @@ func (a *Activities) ListTargets(ctx context.Context, in ListTargetsInput) (List
 	case err != nil:
 		return ListTargetsResult{}, at.failure(err)
 	}
-	listed.ServiceVersion = at.client.ServiceVersion()
+	listed.ServiceVersion, listed.SendsEvents = at.client.ServiceVersion(), a.Events != nil
 	return listed, nil
 }
 

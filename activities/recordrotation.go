@@ -37,12 +37,14 @@ type RecordRotationResult struct {
 	// Chain and Sequence name the entry.
 	Chain    string `json:"chain,omitempty"`
 	Sequence int64  `json:"sequence,omitempty"` // see Chain
+	// SendsEvents: the worker has a receiver of events.
+	SendsEvents bool `json:"sendsEvents,omitempty"`
 }
 
 // RecordRotation records the end of a rotation in the ledger, once, however often
 // it is repeated. One attempt tries once: Temporal retries it.
 func (a *Activities) RecordRotation(ctx context.Context, in RecordRotationInput) (RecordRotationResult, error) {
-	result := RecordRotationResult{Key: in.Record.Key}
+	result := RecordRotationResult{Key: in.Record.Key, SendsEvents: a.Events != nil}
 	if a.Ledger == nil {
 		result.NoLedger = true
 		return result, nil

@@ -62,7 +62,8 @@ type monitor struct {
 	cancel   context.CancelFunc
 	checks   sync.WaitGroup
 
-	pollers map[enumspb.TaskQueueType]*poller // of checkPollers alone
+	pollers   map[enumspb.TaskQueueType]*poller // of checkPollers alone
+	schedules scheduleWatch
 
 	// The checks of the Temporal that the worker polls at.
 	temporalFiles *temporalclient.Configuration

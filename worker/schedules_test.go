@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 
+	"keyturn/activities"
+	"keyturn/internal/events"
 	"keyturn/testsuite/simulator"
 	"keyturn/testsuite/support/fixture"
 	"keyturn/testsuite/support/temporalserver"
@@ -58,4 +61,36 @@ func TestSchedulesThatFailuresHavePausedAreCounted(t *testing.T) {
 	found, known := m.inTemporal()
 	assert.True(t, known)
 	assert.ElementsMatch(t, want, found.PausedSchedules)
+}
+
+// Each worker of the task queue sees that the schedule is paused, again and again. The
+// event is one, and names the run that has failed.
+func TestAPausedScheduleIsOneEvent(t *testing.T) {
+	s, receiver := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{}).ReceivingEvents()
+	s.StartWorker()
+	handle, err := s.Temporal.ScheduleClient().Create(t.Context(), client.ScheduleOptions{
+		ID: "failing-" + s.Project, Spec: client.ScheduleSpec{}, PauseOnFailure: true, TriggerImmediately: true,
+		Action: &client.ScheduleWorkflowAction{ID: "scheduled-" + s.Project, Workflow: workflows.RotateClusterType, TaskQueue: s.TaskQueue, Args: []any{struct{}{}}},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = handle.Delete(context.Background()) })
+
+	monitors := make([]*monitor, 2)
+	for i := range monitors {
+		monitors[i] = &monitor{settings: settings{monitoring: defaultTimes, taskQueue: s.TaskQueue, events: s.Events.(*events.Sender)}, ctx: t.Context(), logger: slog.New(slog.DiscardHandler)}
+	}
+	for _, m := range monitors {
+		waiting.Until(t, func() bool { // Temporal's list is late
+			m.refresh(t.Context(), s.Temporal)
+			found, _ := m.inTemporal()
+			return slices.Contains(found.PausedSchedules, handle.GetID())
+		}, "the schedule is not paused")
+		m.refresh(t.Context(), s.Temporal)
+	}
+	received := s.AwaitEvents(receiver, 1)
+	require.Len(t, received, 1)
+	assert.Equal(t, string(activities.EventSchedulePaused), received[0].Type())
+	assert.Equal(t, handle.GetID(), received[0].Subject())
+	assert.Contains(t, string(received[0].Data()), "/workflows/scheduled-"+s.Project)
+	assert.Contains(t, string(received[0].Data()), `"note":"paused due to workflow failure`)
 }

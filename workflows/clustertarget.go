@@ -43,6 +43,7 @@ func (r *clusterRotation) listTargets(ctx workflow.Context) (shared bool, err er
 	if err != nil {
 		return false, err
 	}
+	r.sendsEvents = listed.SendsEvents
 	if err := r.checkServed(ctx, listed.ServiceVersion); err != nil {
 		return false, err
 	}

@@ -137,8 +137,10 @@ type carriedState struct {
 	// Completed are the input's, which the input has no more.
 	Completed packedRecords `json:"completed,omitempty"`
 	// FleetID is the fleet that has asked for a report at the end.
-	FleetID string      `json:"fleetId,omitempty"`
-	Writer  stateWriter `json:"writer,omitzero"`
+	FleetID string `json:"fleetId,omitempty"`
+	// SendsEvents: see rotation.
+	SendsEvents bool        `json:"sendsEvents,omitempty"`
+	Writer      stateWriter `json:"writer,omitzero"`
 }
 
 // continueAsNew starts a fresh history, with every record and with what
@@ -150,7 +152,7 @@ func (r *clusterRotation) continueAsNew(ctx workflow.Context) error {
 		return err
 	}
 	raw := r.raw
-	carried := carriedState{Result: *records, Targets: targets, Operators: r.operators, FleetID: r.fleetID, Writer: r.writer(ctx)}
+	carried := carriedState{Result: *records, Targets: targets, Operators: r.operators, FleetID: r.fleetID, SendsEvents: r.sendsEvents, Writer: r.writer(ctx)}
 	carried.Result.Targets, carried.Readings, carried.Approval = nil, r.carriedReadings(), r.carriedApproval()
 	if len(r.input.Completed) > 0 {
 		if raw, err = r.inputWithoutCompleted(); err != nil {
@@ -226,14 +228,16 @@ type carriedDeployment struct {
 	// Completed are the input's, which the input has no more.
 	Completed packed[ProcessRecord] `json:"completed,omitempty"`
 	// FleetID is the fleet that has asked for a report at the end.
-	FleetID string      `json:"fleetId,omitempty"`
-	Writer  stateWriter `json:"writer,omitzero"`
+	FleetID string `json:"fleetId,omitempty"`
+	// SendsEvents: see rotation.
+	SendsEvents bool        `json:"sendsEvents,omitempty"`
+	Writer      stateWriter `json:"writer,omitzero"`
 }
 
 func (r *deploymentRotation) continueAsNew(ctx workflow.Context) (err error) {
 	records, raw := r.fittedResult(), r.raw
 	carried := carriedDeployment{
-		Result: *records, Operators: r.operators, Latest: r.latest, ClockOffset: Duration(r.clockOffset), IsCopy: r.isCopy, Approval: r.carriedApproval(), FleetID: r.fleetID, Writer: r.writer(ctx),
+		Result: *records, Operators: r.operators, Latest: r.latest, ClockOffset: Duration(r.clockOffset), IsCopy: r.isCopy, Approval: r.carriedApproval(), FleetID: r.fleetID, SendsEvents: r.sendsEvents, Writer: r.writer(ctx),
 	}
 	carried.Result.Targets = nil
 	if carried.Targets, err = pack(records.Targets); err != nil {

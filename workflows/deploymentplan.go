@@ -41,6 +41,7 @@ func (r *deploymentRotation) listProcesses(ctx workflow.Context) (activities.Lis
 	if err != nil {
 		return listed, err
 	}
+	r.sendsEvents = listed.SendsEvents
 	if n := len(listed.Processes); n > maxProcesses {
 		return listed, failure(ErrorUnexpectedTopology, nil,
 			"project %s has %d processes to rotate, more than the limit of %d; nothing was rotated; name some of its clusters in clusterIds", r.input.ProjectID, n, maxProcesses)

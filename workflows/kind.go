@@ -44,9 +44,11 @@ type kind interface {
 	holdsOn(failure *TargetError) bool
 	// records is a copy of the result so far that fits into a payload.
 	records() any
-	// currentProgress answers the query, updateAnswer an update.
+	// currentProgress answers the query, updateAnswer an update, and eventProgress is
+	// what events say.
 	currentProgress() any
 	updateAnswer() any
+	eventProgress() any
 	// continueAsNew starts a fresh history with every record.
 	continueAsNew(ctx workflow.Context) error
 }

@@ -135,7 +135,7 @@ func (r *rotation) record(ctx workflow.Context, err error) {
 	if fitted, isRotation := result.(rotationResult); isRotation && err != nil {
 		result = fittedForFailure(fitted)
 	}
-	recordEnd(ctx, endedRunOf(ctx, r.entryRunID), r.operators.Actors, result.(ledgerResult), err, func(problem string) {
+	r.sendsEvents = recordEnd(ctx, endedRunOf(ctx, r.entryRunID), r.operators.Actors, result.(ledgerResult), err, func(problem string) {
 		r.ledgerProblem = problem
 		r.changed(ctx)
 	})
@@ -148,7 +148,7 @@ func (f *fleet) record(ctx workflow.Context, err error) {
 	}
 	f.phase = PhaseRecording
 	f.changed(ctx)
-	recordEnd(ctx, endedRunOf(ctx, f.entryRunID), f.actors, f.records(), err, func(problem string) {
+	f.sendsEvents = recordEnd(ctx, endedRunOf(ctx, f.entryRunID), f.actors, f.records(), err, func(problem string) {
 		f.ledgerProblem = problem
 		f.changed(ctx)
 	})
@@ -245,7 +245,9 @@ func recordsEnd(ctx workflow.Context, err error) bool {
 // has it, also where the workflow is canceled. If that takes longer, show gets the
 // reason. A record that the ledger refuses, and a defect, end the waiting: the
 // rotation would wait for ever.
-func recordEnd(ctx workflow.Context, run endedRun, acted actors, result ledgerResult, failed error, show func(problem string)) {
+//
+// It reports whether the worker sends events; where that is not known, it may.
+func recordEnd(ctx workflow.Context, run endedRun, acted actors, result ledgerResult, failed error, show func(problem string)) (sendsEvents bool) {
 	ctx, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
 	var failure *TargetError
@@ -253,20 +255,22 @@ func recordEnd(ctx workflow.Context, run endedRun, acted actors, result ledgerRe
 		failure = targetErrorOf(failed)
 	}
 	record, err := newRecord(run, ledgerentry.SourceWorkflow, acted, result, failure)
+	var recorded activities.RecordRotationResult
 	if err == nil {
 		input := activities.RecordRotationInput{Record: record}
-		for err = recordOnce(ctx, quickRecordAttempts, input); isLedgerAway(err); err = recordOnce(ctx, 0, input) {
+		for recorded, err = recordOnce(ctx, quickRecordAttempts, input); isLedgerAway(err); recorded, err = recordOnce(ctx, 0, input) {
 			show(causeOf(err).Error())
 		}
 	}
 	if err != nil {
 		workflow.GetLogger(ctx).Error("the rotation closes without an entry in the ledger", "key", record.Key, "error", err)
 	}
+	return recorded.SendsEvents || err != nil
 }
 
 // recordOnce runs the activity, with up to this many attempts; 0 = without end. A
 // result about another rotation is that of the run that this one is a reset copy of.
-func recordOnce(ctx workflow.Context, attempts int32, input activities.RecordRotationInput) error {
+func recordOnce(ctx workflow.Context, attempts int32, input activities.RecordRotationInput) (recorded activities.RecordRotationResult, err error) {
 	retries := retryPolicy()
 	retries.MaximumAttempts = attempts
 	retries.NonRetryableErrorTypes = []string{panicError}
@@ -274,10 +278,10 @@ func recordOnce(ctx workflow.Context, attempts int32, input activities.RecordRot
 		Summary: "record the rotation in the ledger", StartToCloseTimeout: recordTimeout, RetryPolicy: retries,
 	})
 	for {
-		var recorded activities.RecordRotationResult
-		err := workflow.ExecuteActivity(ctx, activities.RecordRotationName, input).Get(ctx, &recorded)
+		recorded = activities.RecordRotationResult{}
+		err = workflow.ExecuteActivity(ctx, activities.RecordRotationName, input).Get(ctx, &recorded)
 		if err != nil || recorded.Key == input.Record.Key || !isResetCopy(ctx) {
-			return err
+			return recorded, err
 		}
 	}
 }

@@ -112,13 +112,13 @@ func newMemoKeeper(ctx workflow.Context, continued bool) memoKeeper {
 	return memoKeeper{current: current}
 }
 
-// describe makes memo, which has everything but the end, the workflow's memo, and logs
-// that the rotation begins to wait for a person. The records are closed before the
-// error is known: the memo waits for that.
-func (k *memoKeeper) describe(ctx workflow.Context, memo Memo, ledgerProblem string) {
+// describe makes memo, which has everything but the end, the workflow's memo. It
+// reports, and logs, that the rotation begins to wait for a person. The records are
+// closed before the error is known: the memo waits for that.
+func (k *memoKeeper) describe(ctx workflow.Context, memo Memo, ledgerProblem string) (beginsToWait bool) {
 	if memo.Phase == PhaseDone || memo.Phase == PhaseRecording {
 		if k.ended == nil {
-			return
+			return false
 		}
 		memo.Phase, memo.Outcome, memo.Error = PhaseDone, k.ended.outcome, k.ended.errorType
 		if ledgerProblem != "" {
@@ -126,9 +126,11 @@ func (k *memoKeeper) describe(ctx workflow.Context, memo Memo, ledgerProblem str
 		}
 	}
 	memo.WaitingFor = ellipsis.Cut(memo.WaitingFor, maxMemoWaitingFor)
-	if k.set(ctx, memo) && memo.WaitingFor != "" {
+	beginsToWait = k.set(ctx, memo) && memo.WaitingFor != ""
+	if beginsToWait {
 		memo.log(ctx)
 	}
+	return beginsToWait
 }
 
 // set makes the memo this one, and reports whether the phase has changed.
@@ -158,7 +160,7 @@ func keepsMemo(ctx workflow.Context) bool {
 	return workflow.GetVersion(ctx, "describe-in-memo", workflow.DefaultVersion, 1) == 1
 }
 
-// describe keeps the memo.
+// describe keeps the memo, and sends that the rotation begins to wait for a person.
 func (r *rotation) describe(ctx workflow.Context) {
 	memo := r.kind.newMemo()
 	memo.Targets, memo.Phase = len(r.targets), r.currentPhase()
@@ -167,7 +169,9 @@ func (r *rotation) describe(ctx workflow.Context) {
 	if memo.Phase == PhaseRecording {
 		ledgerProblem = r.ledgerProblem
 	}
-	r.memo.describe(ctx, memo, ledgerProblem)
+	if r.memo.describe(ctx, memo, ledgerProblem) {
+		r.sendWaiting(ctx, memo.Phase)
+	}
 }
 
 // log writes that the rotation waits for a person. The worker adds connection, project

@@ -54,8 +54,37 @@ func countEnd(ctx workflow.Context, r *rotation, err error) {
 	metrics := workflow.GetMetricsHandler(ctx)
 	metrics.WithTags(labels{OutcomeLabel: outcome, ErrorLabel: errorType}).Counter(RotationsEndedMetric).Inc(1)
 	metrics.WithTags(labels{OutcomeLabel: outcome}).Timer(RotationDurationMetric).Record(lasted)
+	memo := r.kind.newMemo()
 	workflow.GetLogger(ctx).Info("rotation ended", "outcome", outcome, "error", errorType, "lasted", lasted.Round(time.Millisecond),
-		"verified", r.count(StatusVerified), "targets", len(r.targets))
+		"verified", r.count(StatusVerified), "targets", len(r.targets), "clusterName", memo.names(), "ticket", memo.Ticket, "requestedBy", memo.RequestedBy)
+}
+
+// logEnd logs the end of a fleet. Its clusters count themselves.
+func (f *fleet) logEnd(ctx workflow.Context, err error) {
+	if workflow.IsContinueAsNewError(err) {
+		return
+	}
+	outcome, errorType := string(f.result.Outcome), ErrorLabelNone
+	if err != nil {
+		outcome, errorType = OutcomeLabelFailed, errorLabelOf(err)
+	}
+	workflow.GetLogger(ctx).Info("fleet rotation ended", "outcome", outcome, "error", errorType,
+		"lasted", workflow.Now(ctx).Sub(f.result.StartedAt).Round(time.Millisecond),
+		"clusters", f.counts().Text(f.input.Kind), "ticket", f.input.Change.Ticket, "requestedBy", f.input.Change.RequestedBy)
+}
+
+// countEvent counts an event that was delivered, or given up. A worker without a
+// receiver sends none.
+func countEvent(ctx workflow.Context, eventType activities.EventType, sent activities.SendEventResult, err error) {
+	if err == nil && sent.NoReceiver {
+		return
+	}
+	outcome := activities.EventDelivered
+	if err != nil {
+		outcome = activities.EventUndelivered
+		workflow.GetLogger(ctx).Error("the event was not delivered within "+eventLifetime.String(), "type", eventType, "error", err)
+	}
+	workflow.GetMetricsHandler(ctx).WithTags(labels{activities.EventTypeLabel: string(eventType), OutcomeLabel: outcome}).Counter(activities.EventsEndedMetric).Inc(1)
 }
 
 // countRefusal counts an input that became no rotation.

@@ -99,6 +99,7 @@ func Register(registry worker.WorkflowRegistry) {
 	registry.RegisterWorkflowWithOptions(ListClusters, workflow.RegisterOptions{Name: ListClustersType})
 	registry.RegisterWorkflowWithOptions(listProjectKeys, workflow.RegisterOptions{Name: ListProjectKeysType})
 	registry.RegisterWorkflowWithOptions(listKeyPage, workflow.RegisterOptions{Name: ListKeyPageType})
+	registry.RegisterWorkflowWithOptions(DeliverEvent, workflow.RegisterOptions{Name: DeliverEventType})
 }
 
 // ParseRotateClusterID takes a workflow's id apart that RotateClusterID made;

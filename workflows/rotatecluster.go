@@ -130,7 +130,7 @@ func newClusterRotation(ctx workflow.Context, input RotateClusterInput, raw conv
 		r.restore(carried.Result.common(), carried.Operators, carried.Approval, carried.FleetID)
 		r.clusterName = carried.Result.ClusterName
 		r.setTargets(carried.Result.Targets)
-		r.entryRunID = entryRunOf(ctx, &carried.Writer)
+		r.entryRunID, r.sendsEvents = entryRunOf(ctx, &carried.Writer), carried.SendsEvents
 		r.inheritReadings(ctx, carried.Readings)
 	}
 	return r

@@ -34,7 +34,7 @@ func RotateDeployment(ctx workflow.Context, raw, second converter.RawValue) (*Ro
 		if err := r.takeUp(carried); err != nil {
 			return nil, unreadable(err)
 		}
-		r.entryRunID = entryRunOf(ctx, &carried.Writer)
+		r.entryRunID, r.sendsEvents = entryRunOf(ctx, &carried.Writer), carried.SendsEvents
 	}
 	records, err := r.run(ctx)
 	countEnd(ctx, r.rotation, err)

@@ -56,6 +56,8 @@ func RotateFleet(ctx workflow.Context, raw, second converter.RawValue) (*RotateF
 	result, err := f.run(ctx)
 	f.closeMemo(ctx, err)
 	f.record(ctx, err)
+	f.sendEnd(ctx, err)
+	f.logEnd(ctx, err)
 	if f.isPeoplesEnd(err) {
 		err = peoplesEnd(ctx, err, f.records())
 	}
@@ -115,7 +117,9 @@ type fleet struct {
 	entryRunID string
 	// ledgerProblem is why the ledger has not recorded the fleet yet.
 	ledgerProblem string
-	memo          memoKeeper
+	// sendsEvents: the worker that recorded the end has a receiver of events.
+	sendsEvents bool
+	memo        memoKeeper
 
 	starting  int
 	signaling int

@@ -68,6 +68,9 @@ type rotation struct {
 	fleetID string
 	// entryRunID: see entryRunOf.
 	entryRunID string
+	// sendsEvents: the worker that listed the targets, or recorded the end, has a
+	// receiver of events.
+	sendsEvents bool
 	// ledgerProblem is why the ledger has not recorded the rotation yet.
 	ledgerProblem string
 	memo          memoKeeper
@@ -119,6 +122,7 @@ func (r *rotation) run(ctx workflow.Context) (records any, err error) {
 	records, err = r.runMain(ctx)
 	r.closeMemo(ctx, err)
 	r.record(ctx, err)
+	r.sendEnd(ctx, err)
 	r.reportEnd(ctx, err)
 	return records, err
 }

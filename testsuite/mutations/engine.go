@@ -58,7 +58,7 @@ var engineMutations = []mutation{
 	}
 	if !r.hasEnded() {`, workflowTests("MemoHasTheOutcome")},
 	{"a held rotation is not logged", "workflows/memo.go",
-		`if k.set(ctx, memo) && memo.WaitingFor != "" {`, `if k.set(ctx, memo) && memo.WaitingFor == "x" {`, workflowTests("MemoSaysWhat")},
+		`if beginsToWait {`, `if beginsToWait && memo.WaitingFor == "x" {`, workflowTests("MemoSaysWhat")},
 	// At most one PUT
 	{"readings of carried-over targets are lost while awaiting approval", "workflows/readkeys.go",
 		"|| t.CarriedOver && r.phase == PhaseAwaitingApproval", "|| t.CarriedOver && r.phase == PhaseDone", workflowTests("ReadingsOfCarriedOver")},
@@ -93,7 +93,7 @@ var engineMutations = []mutation{
 	{"a target is looked for in a shared list", "workflows/clustergone.go",
 		`r.input.ClusterID, false)`, `r.input.ClusterID, true)`, workflowTests("SharedList")},
 	{"the version of Ops Manager is not reported", "activities/listtargets.go",
-		`listed.ServiceVersion = at.client.ServiceVersion()`, ``, workflowTests("EndpointThatServesNoBackup")},
+		`listed.ServiceVersion, listed.SendsEvents = at.client.ServiceVersion(), a.Events != nil`, `listed.SendsEvents = a.Events != nil`, workflowTests("EndpointThatServesNoBackup")},
 	{"histories from before the refusal are refused", "workflows/clustertarget.go",
 		`r.input.AllowUnserved || !refusesUnserved(ctx) {`, `r.input.AllowUnserved || !refusesUnserved(ctx) && version.Text == "" {`, workflowTests("HistoryFromBeforeTheRefusal")},
 	{"the first failure of a retried target is lost", "workflows/updates.go",

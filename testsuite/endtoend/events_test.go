@@ -1,0 +1,210 @@
+package endtoend
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+
+	"keyturn/activities"
+	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/eventreceiver"
+	"keyturn/testsuite/support/fixture"
+	"keyturn/testsuite/support/waiting"
+	"keyturn/workflows"
+)
+
+func typesOf(received []event.Event) (types []activities.EventType) {
+	for _, e := range received {
+		types = append(types, activities.EventType(e.Type()))
+	}
+	return types
+}
+
+func TestEventsOfARotation(t *testing.T) {
+	t.Parallel()
+	s, receiver := fixture.NewServer(t, simulator.Options{}).ReceivingEvents()
+	cluster := s.OM.AddShardedCluster(s.Project, "orders", 2)
+	s.OM.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[0]))
+	s.StartWorker()
+	input := s.Input(cluster.ID)
+	input.RequireApproval, input.OnFailure = true, workflows.OnFailureHold
+	run := s.Start(input)
+	events := s.AwaitEvents(receiver, 1)
+	require.Equal(t, activities.EventRotationAwaitingApproval, activities.EventType(events[0].Type()))
+
+	_, err := s.Update(run.GetID(), workflows.ApproveUpdate, workflows.ApproveRequest{By: "lee"})
+	require.NoError(t, err)
+	events = s.AwaitEvents(receiver, 2)
+	require.Equal(t, activities.EventRotationHeld, activities.EventType(events[1].Type()))
+
+	_, err = s.Update(run.GetID(), workflows.RetryUpdate, workflows.RetryRequest{By: "lee"})
+	require.NoError(t, err)
+	s.RequireRotated(run, 3)
+	events = s.AwaitEvents(receiver, 3)
+	assert.Equal(t, []activities.EventType{
+		activities.EventRotationAwaitingApproval, activities.EventRotationHeld, activities.EventRotationCompleted,
+	}, typesOf(events))
+	ids := map[string]bool{}
+	for _, e := range events {
+		ids[e.ID()] = true
+		assert.Equal(t, cluster.ID, e.Subject())
+		assert.WithinDuration(t, time.Now(), e.Time(), waiting.Limit)
+		fields := map[string]any{}
+		require.NoError(t, json.Unmarshal(e.Data(), &fields))
+		assert.Equal(t, fixture.EventsWebUI+"/namespaces/"+s.TemporalServer.Namespace+"/workflows/"+run.GetID()+"/"+run.GetRunID()+"/history", fields["url"])
+		assert.NotContains(t, fields, "targets")
+		assert.NotContains(t, fields, "error")
+		assert.Equal(t, input.Change.Ticket, fields["change"].(map[string]any)["ticket"])
+		assert.Equal(t, "orders", fields["clusterName"])
+	}
+	assert.Len(t, ids, 3)
+	assert.Contains(t, string(events[0].Data()), `"phase":"awaitingApproval"`)
+	assert.Contains(t, string(events[1].Data()), "an operator to retry, skip or abort")
+	assert.Contains(t, string(events[2].Data()), `"outcome":"rotated"`)
+	assert.Contains(t, string(events[2].Data()), `"counts":{"verified":3}`)
+}
+
+func TestEventsOfRotationsThatFail(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		request func(s fixture.Server, id string)
+		want    activities.EventType
+		error   workflows.ErrorType
+	}{
+		"aborted": {func(s fixture.Server, id string) {
+			_, err := s.Update(id, workflows.AbortUpdate, workflows.OperatorRequest{By: "lee"})
+			require.NoError(s, err)
+		}, activities.EventRotationAborted, workflows.ErrorAborted},
+		"canceled": {func(s fixture.Server, id string) {
+			require.NoError(s, s.Temporal.CancelWorkflow(s.Context(), id, ""))
+		}, activities.EventRotationAborted, workflows.ErrorAborted},
+		"rejected": {func(s fixture.Server, id string) {
+			_, err := s.Update(id, workflows.RejectUpdate, workflows.OperatorRequest{By: "lee"})
+			require.NoError(s, err)
+		}, activities.EventRotationFailed, workflows.ErrorRejected},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, receiver := fixture.NewServer(t, simulator.Options{}).ReceivingEvents()
+			input := s.Input(s.OM.AddReplicaSet(s.Project, "orders").ID)
+			input.RequireApproval = true
+			s.StartWorker()
+			run := s.Start(input)
+			s.AwaitEvents(receiver, 1)
+			c.request(s, run.GetID())
+			_, err := s.Result(run)
+			fixture.RequireFailure(t, err, c.error)
+			events := s.AwaitEvents(receiver, 2)
+			assert.Equal(t, c.want, activities.EventType(events[1].Type()))
+			assert.Contains(t, string(events[1].Data()), `"error":{"type":"`+string(c.error)+`"`)
+		})
+	}
+}
+
+// The targets could not be listed: only the end says whether events are sent.
+func TestARotationThatFailsAtOnceIsAnEvent(t *testing.T) {
+	t.Parallel()
+	s, receiver := fixture.NewServer(t, simulator.Options{}).ReceivingEvents()
+	s.StartWorker()
+	_, err := s.Result(s.Start(s.Input("5196e5b0e4b0fca9cc88334c")))
+	require.Error(t, err)
+	assert.Equal(t, []activities.EventType{activities.EventRotationFailed}, typesOf(s.AwaitEvents(receiver, 1)))
+}
+
+func TestEventsOfAFleet(t *testing.T) {
+	t.Parallel()
+	s, receiver := fixture.NewServer(t, simulator.Options{}).ReceivingEvents()
+	s.OM.AddReplicaSet(s.Project, "orders")
+	s.OM.Inject(simulator.KeyNull(s.OM.AddReplicaSet(s.Project, "plain").ID).Always())
+	s.StartWorker()
+	run := s.StartFleet(fleetOf(s))
+	_, err := s.FleetResult(run)
+	require.NoError(t, err)
+	events := s.AwaitEvents(receiver, 2)
+	assert.ElementsMatch(t, []activities.EventType{activities.EventRotationCompleted, activities.EventFleetCompleted}, typesOf(events))
+	fleet := events[slices.IndexFunc(events, func(e event.Event) bool { return e.Type() == string(activities.EventFleetCompleted) })]
+	assert.Equal(t, run.GetID(), fleet.Subject())
+	assert.Contains(t, string(fleet.Data()), `"notEncrypted":1`)
+}
+
+func TestEventsOfADeployment(t *testing.T) {
+	t.Parallel()
+	s, receiver := fixture.NewServer(t, simulator.Options{}).ReceivingEvents()
+	s.Deploy(twoSets)
+	s.StartWorker()
+	_, err := s.DeploymentResult(s.StartDeployment(s.DeploymentInput()))
+	require.NoError(t, err)
+	events := s.AwaitEvents(receiver, 1)
+	assert.Equal(t, []activities.EventType{activities.EventRotationCompleted}, typesOf(events))
+	assert.Equal(t, s.Project, events[0].Subject())
+	assert.Contains(t, string(events[0].Data()), `"outcome":"rotated"`)
+	assert.NotContains(t, string(events[0].Data()), `"targets"`)
+	assert.NotContains(t, string(events[0].Data()), `"replicaSets"`)
+}
+
+// A copy of a run sends what happened before the reset no second time.
+func TestAResetSendsNoEventTwice(t *testing.T) {
+	t.Parallel()
+	s, receiver := fixture.NewServer(t, simulator.Options{}).ReceivingEvents()
+	input := s.Input(s.OM.AddReplicaSet(s.Project, "orders").ID)
+	input.RequireApproval = true
+	s.StartWorker()
+	run := s.Start(input)
+	s.AwaitEvents(receiver, 1)
+	_, err := s.Update(run.GetID(), workflows.ApproveUpdate, workflows.ApproveRequest{By: "lee"})
+	require.NoError(t, err)
+	s.RequireRotated(run, 1)
+	s.AwaitEvents(receiver, 2)
+	copied := resetTo(s, run, afterFirstReading(t, s.History(run)))
+	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Phase != workflows.PhaseReading })
+	if s.Progress(run.GetID()).Phase == workflows.PhaseAwaitingApproval { // unless Temporal applied the approval again
+		_, err = s.Update(run.GetID(), workflows.ApproveUpdate, workflows.ApproveRequest{By: "lee"})
+		require.NoError(t, err)
+	}
+	_, err = s.Result(copied)
+	require.NoError(t, err)
+	ids := map[string]int{}
+	for _, e := range s.AwaitEvents(receiver, 3) {
+		ids[e.ID()]++
+	}
+	assert.Len(t, ids, 3)
+}
+
+// A worker without a receiver leaves nothing of events in the history.
+func TestNoEventsWithoutAReceiver(t *testing.T) {
+	t.Parallel()
+	s := fixture.NewServer(t, simulator.Options{})
+	s.StartWorker()
+	run := s.Start(s.Input(s.OM.AddReplicaSet(s.Project, "orders").ID))
+	s.RequireRotated(run, 1)
+	for _, event := range s.History(run) {
+		assert.NotEqual(t, enumspb.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED, event.GetEventType())
+		assert.NotContains(t, event.String(), "send-events")
+	}
+}
+
+// A receiver that is down keeps no rotation open, and gets the event later.
+func TestAReceiverThatIsDown(t *testing.T) {
+	t.Parallel()
+	s, receiver := fixture.NewServer(t, simulator.Options{}).ReceivingEvents()
+	receiver.AnswerWith(eventreceiver.Answer{Status: http.StatusInternalServerError, Times: 2})
+	s.StartWorker()
+	s.RequireRotated(s.Start(s.Input(s.OM.AddReplicaSet(s.Project, "orders").ID)), 1)
+	assert.Empty(t, receiver.Accepted())
+	delivery := s.AwaitEvents(receiver, 1)[0].ID()
+	assert.Len(t, receiver.Received(), 3)
+	for _, event := range s.History(s.Temporal.GetWorkflow(t.Context(), delivery, "")) {
+		if scheduled := event.GetActivityTaskScheduledEventAttributes(); scheduled != nil {
+			assert.Equal(t, 24*time.Hour, scheduled.GetScheduleToCloseTimeout().AsDuration())
+			assert.Equal(t, 5*time.Minute, scheduled.GetRetryPolicy().GetMaximumInterval().AsDuration())
+			assert.Zero(t, scheduled.GetRetryPolicy().GetMaximumAttempts())
+		}
+	}
+}
