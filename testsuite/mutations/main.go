@@ -158,7 +158,7 @@ func (m mutation) try(copied string) (outcome, error) {
 func (m mutation) test(copied string) (outcome, error) {
 	started := time.Now()
 	// A mutation that only vet notices is not caught by a test.
-	command := exec.Command("go", append([]string{"test", "-failfast", "-timeout", "4m", "-vet=off"}, m.tests...)...)
+	command := exec.Command("go", append([]string{"test", "-failfast", "-timeout", "2m", "-vet=off"}, m.tests...)...)
 	command.Dir = copied
 	out, err := command.CombinedOutput()
 	if strings.Contains(string(out), "[build failed]") {
