@@ -10,7 +10,7 @@ var eventMutations = []mutation{
 	{"a rotation that waits for approval is no event", "workflows/events.go",
 		`PhaseAwaitingApproval: activities.EventRotationAwaitingApproval, `, ``, serverTests("EventsOfARotation$")},
 	{"an aborted rotation has failed for its receiver", "workflows/events.go",
-		`case ErrorTypeOf(err) == ErrorAborted:`, `case ErrorTypeOf(err) == ErrorClusterGone:`, serverTests("EventsOfRotationsThatFail")},
+		`case ErrorTypeOf(err) == ErrorAborted:`, `case ErrorTypeOf(err) == ErrorClusterBusy:`, serverTests("EventsOfRotationsThatFail")},
 	{"an event does not say why a rotation failed", "workflows/events.go",
 		`if failed != nil && err == nil {`, `if failed != nil && err != nil {`, serverTests("EventsOfRotationsThatFail")},
 	{"a cluster that a fleet leaves out is a failure for the receiver", "workflows/events.go",
