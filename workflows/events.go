@@ -119,14 +119,20 @@ func sendsEvents(ctx workflow.Context) bool {
 }
 
 // sendWaiting sends that the rotation has begun to wait for a person. Nothing waits
-// for that.
-func (r *rotation) sendWaiting(ctx workflow.Context, phase Phase) {
-	eventType, sends := map[Phase]activities.EventType{
-		PhaseAwaitingApproval: activities.EventRotationAwaitingApproval, PhaseHeld: activities.EventRotationHeld,
-	}[phase]
-	if sends && r.sendsEvents && sendsEvents(ctx) {
-		sendEvent(ctx, eventType, r.subject(ctx), eventData(r.kind.eventProgress(), nil))
+// for that but a continue-as-new: Temporal starts no child of a run that has closed.
+func (r *rotation) sendWaiting(ctx workflow.Context, eventType activities.EventType) {
+	if !r.sendsEvents || !sendsEvents(ctx) {
+		return
 	}
+	started := sendEvent(ctx, eventType, r.subject(ctx), eventData(r.kind.eventProgress(), nil))
+	r.startingEvents++
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		awaitDelivery(ctx, started)
+		r.startingEvents--
+		if r.draining {
+			r.changed(ctx)
+		}
+	})
 }
 
 // sendEnd sends how the rotation has ended.
@@ -172,8 +178,8 @@ func (f *fleet) sendEnd(ctx workflow.Context, err error) {
 	awaitDelivery(ctx, sendEvent(ctx, eventType, workflow.GetInfo(ctx).WorkflowExecution.ID, eventData(progress, err)))
 }
 
-// awaitDelivery waits until Temporal has started the delivery: the workflow that it is
-// a child of is about to close. It fails only if there is such a delivery.
+// awaitDelivery waits until Temporal has started the delivery, before the workflow that
+// it is a child of closes. It fails only if there is such a delivery.
 func awaitDelivery(ctx workflow.Context, started workflow.Future) {
 	ctx, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
 
+	"keyturn/activities"
 	"keyturn/internal/ellipsis"
 )
 
@@ -160,7 +161,7 @@ func keepsMemo(ctx workflow.Context) bool {
 	return workflow.GetVersion(ctx, "describe-in-memo", workflow.DefaultVersion, 1) == 1
 }
 
-// describe keeps the memo, and sends that the rotation begins to wait for a person.
+// describe keeps the memo, and sends that the rotation begins to wait for approval.
 func (r *rotation) describe(ctx workflow.Context) {
 	memo := r.kind.newMemo()
 	memo.Targets, memo.Phase = len(r.targets), r.currentPhase()
@@ -169,8 +170,8 @@ func (r *rotation) describe(ctx workflow.Context) {
 	if memo.Phase == PhaseRecording {
 		ledgerProblem = r.ledgerProblem
 	}
-	if r.memo.describe(ctx, memo, ledgerProblem) {
-		r.sendWaiting(ctx, memo.Phase)
+	if r.memo.describe(ctx, memo, ledgerProblem) && memo.Phase == PhaseAwaitingApproval {
+		r.sendWaiting(ctx, activities.EventRotationAwaitingApproval)
 	}
 }
 

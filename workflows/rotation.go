@@ -71,6 +71,8 @@ type rotation struct {
 	// sendsEvents: the worker that listed the targets, or recorded the end, has a
 	// receiver of events.
 	sendsEvents bool
+	// startingEvents are the events that Temporal has not started to deliver yet.
+	startingEvents int
 	// ledgerProblem is why the ledger has not recorded the rotation yet.
 	ledgerProblem string
 	memo          memoKeeper
@@ -237,7 +239,7 @@ func (r *rotation) awaitDecision(ctx workflow.Context, left time.Duration, decid
 	defer func() { over = true }()
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		err := workflow.Await(ctx, func() bool {
-			return over || workflow.GetInfo(ctx).GetContinueAsNewSuggested() && workflow.AllHandlersFinished(ctx)
+			return over || workflow.GetInfo(ctx).GetContinueAsNewSuggested() && r.startingEvents == 0 && workflow.AllHandlersFinished(ctx)
 		})
 		isLong = err == nil && !over && !decided() && continuesWhileAwaiting(ctx)
 	})

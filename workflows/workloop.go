@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/workflow"
+
+	"keyturn/activities"
 )
 
 // rotate works on the pending targets until none is left, or nothing more may
@@ -28,7 +30,7 @@ func (r *rotation) rotate(ctx workflow.Context) (records any, err error) {
 			case r.isFinished():
 				r.kind.stopBackground()
 				return r.complete(ctx)
-			case r.draining && workflow.AllHandlersFinished(ctx):
+			case r.draining && r.startingEvents == 0 && workflow.AllHandlersFinished(ctx):
 				if !isSettled(ctx, &r.changes) {
 					continue
 				}
@@ -106,10 +108,14 @@ func (r *rotation) awaitChange(ctx workflow.Context) error {
 		r.show(ctx)
 		return workflow.Await(ctx, changed)
 	}
-	if r.operators.HeldUntil.IsZero() {
+	begins := r.operators.HeldUntil.IsZero()
+	if begins {
 		r.operators.HeldUntil = timestamp(ctx).Add(r.settings.HoldTimeout.Std())
 	}
 	r.show(ctx)
+	if begins { // also where it is paused: the time runs
+		r.sendWaiting(ctx, activities.EventRotationHeld)
+	}
 	left := max(r.operators.HeldUntil.Sub(workflow.Now(ctx)), 0)
 	inTime, err := awaitWithin(ctx, left, "held: waiting for an operator", changed)
 	if err != nil {

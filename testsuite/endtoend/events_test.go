@@ -16,6 +16,7 @@ import (
 	"keyturn/testsuite/simulator"
 	"keyturn/testsuite/support/eventreceiver"
 	"keyturn/testsuite/support/fixture"
+	"keyturn/testsuite/support/temporalserver"
 	"keyturn/testsuite/support/waiting"
 	"keyturn/workflows"
 )
@@ -106,6 +107,59 @@ func TestEventsOfRotationsThatFail(t *testing.T) {
 			assert.Contains(t, string(events[1].Data()), `"error":{"type":"`+string(c.error)+`"`)
 		})
 	}
+}
+
+// The history of a large cluster is long when its keys have been read: the run that
+// waits for approval continues as new at once.
+func TestALongHistoryLosesNoRequestForApproval(t *testing.T) {
+	t.Parallel()
+	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{"limit.historyCount.suggestContinueAsNew": "12"}})
+	s, receiver := fixture.NewServerOn(t, server, simulator.Options{}).ReceivingEvents()
+	s.Unrecorded = true
+	input := s.Input(s.OM.AddShardedCluster(s.Project, "orders", 3).ID)
+	input.RequireApproval = true
+	s.StartWorker()
+	run := s.Start(input)
+	first := run.GetRunID()
+	events := s.AwaitEvents(receiver, 1)
+	assert.Equal(t, []activities.EventType{activities.EventRotationAwaitingApproval}, typesOf(events))
+	_, err := s.Update(run.GetID(), workflows.RejectUpdate, workflows.OperatorRequest{By: "lee"})
+	require.NoError(t, err)
+	_, err = s.Result(run)
+	fixture.RequireFailure(t, err, workflows.ErrorRejected)
+	assert.NotEqual(t, first, run.GetRunID(), "it has continued as new")
+	assert.Len(t, s.AwaitEvents(receiver, 2), 2)
+}
+
+// The time that an operator has to decide runs while the rotation is paused, too. A
+// pause begins no new waiting.
+func TestAFailureWhilePausedIsAnEvent(t *testing.T) {
+	t.Parallel()
+	s, receiver := fixture.NewServer(t, simulator.Options{}).ReceivingEvents()
+	cluster := s.OM.AddReplicaSet(s.Project, "orders")
+	s.BlockRotation(cluster.ID)
+	s.StartWorker()
+	input := s.Input(cluster.ID)
+	input.OnFailure = workflows.OnFailureHold
+	run := s.Start(input)
+	s.AwaitPut()
+	request := func(name string) {
+		_, err := s.Update(run.GetID(), name, workflows.OperatorRequest{By: "lee"})
+		require.NoError(t, err)
+	}
+	request(workflows.PauseUpdate)
+	s.OM.ClearFaults()
+	s.OM.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ID).Always())
+	events := s.AwaitEvents(receiver, 1)
+	assert.Equal(t, []activities.EventType{activities.EventRotationHeld}, typesOf(events))
+	assert.Contains(t, string(events[0].Data()), "an operator to resume: paused by lee (no reason given); and for an operator to retry, skip or abort, until")
+
+	request(workflows.ResumeUpdate)
+	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseHeld })
+	request(workflows.AbortUpdate)
+	_, err := s.Result(run)
+	fixture.RequireFailure(t, err, workflows.ErrorAborted)
+	assert.Equal(t, []activities.EventType{activities.EventRotationHeld, activities.EventRotationAborted}, typesOf(s.AwaitEvents(receiver, 2)))
 }
 
 // The targets could not be listed: only the end says whether events are sent.

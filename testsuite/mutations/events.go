@@ -5,10 +5,16 @@ var sendTests = []string{"./internal/events"}
 
 // eventMutations change which events are sent, how, and what failures say.
 var eventMutations = []mutation{
-	{"a held rotation is no event", "workflows/events.go",
-		`, PhaseHeld: activities.EventRotationHeld,`, `,`, serverTests("EventsOfARotation$")},
-	{"a rotation that waits for approval is no event", "workflows/events.go",
-		`PhaseAwaitingApproval: activities.EventRotationAwaitingApproval, `, ``, serverTests("EventsOfARotation$")},
+	{"a held rotation is no event", "workflows/workloop.go",
+		`if begins { // also`, `if begins && false { // also`, append(serverTests("EventsOfARotation$"), "-timeout", "30s")},
+	{"a rotation that is paused when it is held is no event", "workflows/workloop.go",
+		`if begins { // also`, `if begins && r.operators.Paused == nil { // also`, append(serverTests("FailureWhilePaused"), "-timeout", "30s")},
+	{"a held rotation is an event with each change", "workflows/workloop.go",
+		`if begins { // also`, `if true { // also`, serverTests("FailureWhilePaused")},
+	{"a rotation that waits for approval is no event", "workflows/memo.go",
+		`&& memo.Phase == PhaseAwaitingApproval {`, `&& memo.Phase == PhaseHeld {`, append(serverTests("EventsOfARotation$"), "-timeout", "30s")},
+	{"a run continues as new before its event is on its way", "workflows/rotation.go",
+		`GetContinueAsNewSuggested() && r.startingEvents == 0 && `, `GetContinueAsNewSuggested() && `, append(serverTests("LongHistoryLosesNo"), "-timeout", "30s")},
 	{"an aborted rotation has failed for its receiver", "workflows/events.go",
 		`case ErrorTypeOf(err) == ErrorAborted:`, `case ErrorTypeOf(err) == ErrorClusterBusy:`, serverTests("EventsOfRotationsThatFail")},
 	{"an event does not say why a rotation failed", "workflows/events.go",
