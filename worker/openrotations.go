@@ -68,14 +68,15 @@ func (m *monitor) refresh(ctx context.Context, temporal client.Client) bool {
 		}
 		return false
 	}
-	paused, err := m.pausedSchedules(ctx, temporal)
-	if err != nil && m.ctx.Err() == nil {
-		m.logger.Debug("cannot list the schedules", "error", err)
-	}
 	m.mu.Lock()
-	before := m.open.observed
+	before := m.open
 	m.mu.Unlock()
-	now := queryAll(ctx, temporal, open, before)
+	now := queryAll(ctx, temporal, open, before.observed)
+	paused, err := m.pausedSchedules(ctx, temporal) // last: it must not take the rotations' time
+	if err != nil {
+		m.logSchedules(err)
+		paused = before.pausedSchedules
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.open = snapshot{taken: time.Now(), observed: now, phases: aggregate(now), pausedSchedules: paused}

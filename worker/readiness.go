@@ -118,11 +118,16 @@ func (m *monitor) startChecks(temporal client.Client, files *temporalclient.Conf
 	m.ofTemporal.Go(func() {
 		every(ctx, times.pollers, times.timeout, func(ctx context.Context) bool { return m.checkPollers(ctx, temporal) })
 	})
-	if m.settings.listen == "" {
+	check := m.refresh
+	switch {
+	case m.settings.listen != "":
+	case m.settings.events != nil:
+		check = m.watchSchedules
+	default:
 		return // nobody asks for the open rotations
 	}
 	m.ofTemporal.Go(func() {
-		every(ctx, times.openRotations, max(times.openRotations, times.timeout), func(ctx context.Context) bool { return m.refresh(ctx, temporal) })
+		every(ctx, times.openRotations, max(times.openRotations, times.timeout), func(ctx context.Context) bool { return check(ctx, temporal) })
 	})
 }
 

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
 	"keyturn/workflows"
@@ -14,12 +16,13 @@ import (
 const maxPausedSchedules = 100
 
 // scheduleWatch is what is remembered of schedules between two looks at them. It is
-// of refresh alone.
+// of one goroutine.
 type scheduleWatch struct {
 	// settled are the schedules of which Temporal knows how their last run has ended,
 	// by ID: that run.
 	settled map[string]string
-	// sent are the IDs of the events whose delivery has started.
+	// sent are the runs that have paused a schedule and whose event is on its way, or is
+	// not sent any more: Temporal has forgotten the run.
 	sent map[string]bool
 }
 
@@ -48,7 +51,10 @@ func (m *monitor) pausedSchedules(ctx context.Context, temporal client.Client) (
 			continue
 		}
 		described, err := temporal.ScheduleClient().GetHandle(ctx, entry.ID).Describe(ctx)
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return paused, ctx.Err()
+		case err != nil:
 			continue // deleted meanwhile
 		}
 		action, isWorkflow := described.Schedule.Action.(*client.ScheduleWorkflowAction)
@@ -67,6 +73,19 @@ func (m *monitor) pausedSchedules(ctx context.Context, temporal client.Client) (
 	return paused, err
 }
 
+// watchSchedules only sends the events of paused schedules.
+func (m *monitor) watchSchedules(ctx context.Context, temporal client.Client) bool {
+	_, err := m.pausedSchedules(ctx, temporal)
+	m.logSchedules(err)
+	return err == nil
+}
+
+func (m *monitor) logSchedules(err error) {
+	if err != nil && m.ctx.Err() == nil {
+		m.logger.Debug("cannot list the schedules", "error", err)
+	}
+}
+
 // lastRun is the newest run of a schedule; empty = it has started none.
 func lastRun(actions []client.ScheduleActionResult) string {
 	if len(actions) == 0 || actions[len(actions)-1].StartWorkflowResult == nil {
@@ -75,23 +94,29 @@ func lastRun(actions []client.ScheduleActionResult) string {
 	return actions[len(actions)-1].StartWorkflowResult.FirstExecutionRunID
 }
 
+// pausingRun is the run that has failed and paused a schedule; nil = it is none of the
+// recent ones. Later runs were started by hand.
+func pausingRun(paused *client.ScheduleDescription) *client.ScheduleWorkflowExecution {
+	for _, action := range paused.Info.RecentActions {
+		if run := action.StartWorkflowResult; run != nil && workflows.HasPaused(paused.Schedule.State.Note, run.WorkflowID) {
+			return run
+		}
+	}
+	return nil
+}
+
 // sendPaused starts the delivery of the event of a paused schedule, once for each run
-// that has failed: each worker of the task queue sees the schedule, again and again,
-// and Temporal keeps all but one of them from starting it.
+// that has paused it: each worker of the task queue sees the schedule, again and again,
+// and Temporal keeps all but one of them from starting it. It does as long as it has the
+// run, which closed before that.
 func (m *monitor) sendPaused(ctx context.Context, temporal client.Client, id string, paused *client.ScheduleDescription) {
-	recent := paused.Info.RecentActions
-	if m.settings.events == nil || lastRun(recent) == "" {
+	run := pausingRun(paused)
+	if m.settings.events == nil || run == nil || m.schedules.sent[run.FirstExecutionRunID] {
 		return
 	}
-	failed := recent[len(recent)-1].StartWorkflowResult
-	event, err := workflows.SchedulePausedEvent(id, paused.Schedule.State.Note, failed.WorkflowID, failed.FirstExecutionRunID, time.Now())
-	if m.schedules.sent[event.ID] {
-		return
-	}
-	if err == nil {
-		err = workflows.StartDelivery(ctx, temporal, m.settings.taskQueue, event)
-	}
-	if err != nil {
+	err := m.startPaused(ctx, temporal, id, paused.Schedule.State.Note, run)
+	var forgotten *serviceerror.NotFound
+	if err != nil && !errors.As(err, &forgotten) {
 		if m.ctx.Err() == nil {
 			m.logger.Warn("cannot send that a schedule is paused", "schedule", id, "error", err)
 		}
@@ -100,5 +125,21 @@ func (m *monitor) sendPaused(ctx context.Context, temporal client.Client, id str
 	if len(m.schedules.sent) >= maxPausedSchedules || m.schedules.sent == nil {
 		m.schedules.sent = map[string]bool{}
 	}
-	m.schedules.sent[event.ID] = true
+	m.schedules.sent[run.FirstExecutionRunID] = true
+}
+
+func (m *monitor) startPaused(ctx context.Context, temporal client.Client, id, note string, run *client.ScheduleWorkflowExecution) error {
+	described, err := temporal.DescribeWorkflowExecution(ctx, run.WorkflowID, "") // the last run of its chain
+	if err != nil {
+		return err
+	}
+	at := time.Now()
+	if closed := described.GetWorkflowExecutionInfo().GetCloseTime(); closed != nil {
+		at = closed.AsTime()
+	}
+	event, err := workflows.SchedulePausedEvent(id, note, run.WorkflowID, run.FirstExecutionRunID, at)
+	if err != nil {
+		return err
+	}
+	return workflows.StartDelivery(ctx, temporal, m.settings.taskQueue, event)
 }

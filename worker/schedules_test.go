@@ -3,12 +3,16 @@ package main
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"keyturn/activities"
@@ -63,34 +67,157 @@ func TestSchedulesThatFailuresHavePausedAreCounted(t *testing.T) {
 	assert.ElementsMatch(t, want, found.PausedSchedules)
 }
 
+// failingSchedule adds a schedule whose run has failed, and which is therefore paused.
+func failingSchedule(s fixture.Server) client.ScheduleHandle {
+	s.Helper()
+	handle, err := s.Temporal.ScheduleClient().Create(s.Context(), client.ScheduleOptions{
+		ID: "failing-" + s.Project, Spec: client.ScheduleSpec{}, PauseOnFailure: true, TriggerImmediately: true,
+		Action: &client.ScheduleWorkflowAction{ID: "scheduled-" + s.Project, Workflow: workflows.RotateClusterType, TaskQueue: s.TaskQueue, Args: []any{struct{}{}}},
+	})
+	require.NoError(s, err)
+	s.Cleanup(func() { _ = handle.Delete(context.Background()) })
+	return handle
+}
+
+// sendingMonitor is that of a worker that has a receiver of events.
+func sendingMonitor(s fixture.Server) *monitor {
+	return &monitor{settings: settings{monitoring: defaultTimes, taskQueue: s.TaskQueue, events: s.Events.(*events.Sender)}, ctx: s.Context(), logger: slog.New(slog.DiscardHandler)}
+}
+
+// awaitPaused waits until a monitor has found the paused schedule, and has looked twice.
+func awaitPaused(s fixture.Server, m *monitor, id string) {
+	s.Helper()
+	waiting.Until(s, func() bool { // Temporal's list is late
+		m.refresh(s.Context(), s.Temporal)
+		found, _ := m.inTemporal()
+		return slices.Contains(found.PausedSchedules, id)
+	}, "the schedule is not paused")
+	m.refresh(s.Context(), s.Temporal)
+}
+
+// starts is a Temporal that remembers the IDs of the workflows that it was to start.
+type starts struct {
+	client.Client
+	ids map[string]bool
+}
+
+func (s starts) ExecuteWorkflow(ctx context.Context, options client.StartWorkflowOptions, workflow any, arguments ...any) (client.WorkflowRun, error) {
+	s.ids[options.ID] = true
+	return s.Client.ExecuteWorkflow(ctx, options, workflow, arguments...)
+}
+
 // Each worker of the task queue sees that the schedule is paused, again and again. The
 // event is one, and names the run that has failed.
 func TestAPausedScheduleIsOneEvent(t *testing.T) {
 	s, receiver := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{}).ReceivingEvents()
 	s.StartWorker()
-	handle, err := s.Temporal.ScheduleClient().Create(t.Context(), client.ScheduleOptions{
-		ID: "failing-" + s.Project, Spec: client.ScheduleSpec{}, PauseOnFailure: true, TriggerImmediately: true,
-		Action: &client.ScheduleWorkflowAction{ID: "scheduled-" + s.Project, Workflow: workflows.RotateClusterType, TaskQueue: s.TaskQueue, Args: []any{struct{}{}}},
-	})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = handle.Delete(context.Background()) })
-
-	monitors := make([]*monitor, 2)
-	for i := range monitors {
-		monitors[i] = &monitor{settings: settings{monitoring: defaultTimes, taskQueue: s.TaskQueue, events: s.Events.(*events.Sender)}, ctx: t.Context(), logger: slog.New(slog.DiscardHandler)}
-	}
-	for _, m := range monitors {
-		waiting.Until(t, func() bool { // Temporal's list is late
-			m.refresh(t.Context(), s.Temporal)
-			found, _ := m.inTemporal()
-			return slices.Contains(found.PausedSchedules, handle.GetID())
-		}, "the schedule is not paused")
-		m.refresh(t.Context(), s.Temporal)
+	handle := failingSchedule(s)
+	temporal := starts{s.Temporal, map[string]bool{}}
+	s.Temporal = temporal
+	for range 2 {
+		awaitPaused(s, sendingMonitor(s), handle.GetID())
 	}
 	received := s.AwaitEvents(receiver, 1)
 	require.Len(t, received, 1)
+	assert.Equal(t, map[string]bool{received[0].ID(): true}, temporal.ids)
 	assert.Equal(t, string(activities.EventSchedulePaused), received[0].Type())
 	assert.Equal(t, handle.GetID(), received[0].Subject())
 	assert.Contains(t, string(received[0].Data()), "/workflows/scheduled-"+s.Project)
 	assert.Contains(t, string(received[0].Data()), `"note":"paused due to workflow failure`)
+	failed, err := s.Temporal.DescribeWorkflowExecution(t.Context(), strings.TrimPrefix(received[0].Source(), "/namespaces/"+s.TemporalServer.Namespace+"/workflows/"), "")
+	require.NoError(t, err)
+	assert.Equal(t, failed.GetWorkflowExecutionInfo().GetCloseTime().AsTime().Truncate(time.Millisecond), received[0].Time())
+}
+
+// A run that somebody starts while the schedule is paused is not why it is paused.
+func TestARunOfAPausedScheduleIsNoEvent(t *testing.T) {
+	s, receiver := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{}).ReceivingEvents()
+	s.StartWorker()
+	handle := failingSchedule(s)
+	m := sendingMonitor(s)
+	awaitPaused(s, m, handle.GetID())
+	waiting.Until(t, func() bool { // workflow IDs have the second
+		require.NoError(t, handle.Trigger(t.Context(), client.ScheduleTriggerOptions{}))
+		described, err := handle.Describe(t.Context())
+		require.NoError(t, err)
+		return len(described.Info.RecentActions) > 1
+	})
+	awaitPaused(s, m, handle.GetID())
+	assert.Len(t, m.schedules.sent, 1)
+	assert.Len(t, s.AwaitEvents(receiver, 1), 1)
+}
+
+// forgetful is a Temporal that has removed closed workflows after their retention
+// period.
+type forgetful struct{ starts }
+
+func (forgetful) DescribeWorkflowExecution(context.Context, string, string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	return nil, serviceerror.NewNotFound("workflow execution not found")
+}
+
+// Temporal forgets the delivery of an event after its retention period. A worker that
+// starts later does not send the event again.
+func TestAScheduleThatHasLongBeenPausedIsNoEvent(t *testing.T) {
+	s, receiver := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{}).ReceivingEvents()
+	s.StartWorker()
+	handle := failingSchedule(s)
+	temporal := forgetful{starts{s.Temporal, map[string]bool{}}}
+	s.Temporal = temporal
+	awaitPaused(s, sendingMonitor(s), handle.GetID())
+	assert.Empty(t, temporal.ids)
+	assert.Empty(t, receiver.Received())
+}
+
+// Nobody scrapes a worker that does not listen. Its events are sent all the same.
+func TestAWorkerThatDoesNotListenSendsPausedSchedules(t *testing.T) {
+	s, receiver := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{}).ReceivingEvents()
+	env := monitoredEnvironment(s)
+	delete(env, listenVariable)
+	maps.Copy(env, eventSettings(t, receiver))
+	startMonitored(t, env, oftenLooking)
+	failingSchedule(s)
+	assert.Equal(t, string(activities.EventSchedulePaused), s.AwaitEvents(receiver, 1)[0].Type())
+}
+
+// slowSchedules is a Temporal that does not answer questions about single schedules.
+type slowSchedules struct{ client.Client }
+
+type slowScheduleClient struct{ client.ScheduleClient }
+
+type slowSchedule struct{ client.ScheduleHandle }
+
+func (s slowSchedules) ScheduleClient() client.ScheduleClient {
+	return slowScheduleClient{s.Client.ScheduleClient()}
+}
+
+func (s slowScheduleClient) GetHandle(ctx context.Context, id string) client.ScheduleHandle {
+	return slowSchedule{s.ScheduleClient.GetHandle(ctx, id)}
+}
+
+func (slowSchedule) Describe(ctx context.Context) (*client.ScheduleDescription, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Schedules must not take the time in which the open rotations are counted.
+func TestOpenRotationsAreCountedBesideSlowSchedules(t *testing.T) {
+	s := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{})
+	s.StartWorker()
+	handle := failingSchedule(s)
+	m := &monitor{settings: settings{monitoring: defaultTimes, taskQueue: s.TaskQueue}, ctx: t.Context(), logger: slog.New(slog.DiscardHandler)}
+	awaitPaused(s, m, handle.GetID())
+	input := s.Input(s.OM.AddReplicaSet(s.Project, "orders").ID)
+	input.RequireApproval = true
+	run := s.Start(input)
+	s.Await(run.GetID(), func(p workflows.Progress) bool { return p.Phase == workflows.PhaseAwaitingApproval })
+	waiting.Until(t, func() bool { // Temporal's list is late
+		m.refresh(t.Context(), s.Temporal)
+		found, _ := m.inTemporal()
+		return found.Open[string(workflows.PhaseAwaitingApproval)].Count == 1
+	})
+	limited, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	m.refresh(limited, slowSchedules{s.Temporal})
+	found, _ := m.inTemporal()
+	assert.Equal(t, 1, found.Open[string(workflows.PhaseAwaitingApproval)].Count)
 }

@@ -21,6 +21,12 @@ func IsPausedByFailure(isPaused bool, note string) bool {
 	return isPaused && strings.HasPrefix(note, "paused due to workflow ")
 }
 
+// HasPaused reports whether the run of a schedule with this workflow ID is why Temporal
+// has paused it. note is the schedule's.
+func HasPaused(note, workflowID string) bool {
+	return IsPausedByFailure(true, note) && strings.Contains(note+":", ": "+workflowID+":")
+}
+
 // cancelScheduledRuns is the version from which on a scheduled run that people ended
 // closes as canceled.
 const cancelScheduledRuns = "cancel-scheduled-runs-that-people-end"
