@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +18,9 @@ import (
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
 
+	"keyturn/internal/setting"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/eventreceiver"
 	"keyturn/testsuite/support/fixture"
 	"keyturn/testsuite/support/temporalserver"
 	"keyturn/testsuite/support/waiting"
@@ -31,6 +35,8 @@ type versioned struct {
 	om         *simulator.Server
 	project    string
 	deployment string
+	// events are the workers' settings of events.
+	events setting.Environment
 }
 
 func newVersioned(t *testing.T, server *temporalserver.Server) versioned {
@@ -38,7 +44,7 @@ func newVersioned(t *testing.T, server *temporalserver.Server) versioned {
 	// Temporal keeps the deployments of earlier runs on the same server.
 	name := t.Name() + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	s := fixture.NewServerOn(t, server, simulator.Options{})
-	return versioned{t, server, s.Temporal, s.OM, s.Project, name}
+	return versioned{t, server, s.Temporal, s.OM, s.Project, name, nil}
 }
 
 // startWorker starts a worker of a version; an empty one is none.
@@ -47,6 +53,7 @@ func (v versioned) startWorker(buildID string) *workerProcess {
 	env := processEnvironment(v.T, v.server, v.deployment)
 	env["OPS_MANAGER_URL"] = v.om.URL
 	env["OPS_MANAGER_PUBLIC_KEY"], env["OPS_MANAGER_PRIVATE_KEY"] = simulator.DefaultPublicKey, simulator.DefaultPrivateKey
+	maps.Copy(env, v.events)
 	if buildID != "" {
 		env["KEYTURN_DEPLOYMENT"], env["KEYTURN_BUILD_ID"] = v.deployment, buildID
 	}
@@ -190,6 +197,26 @@ func TestRotationEndsOnTheVersionThatItBeganWith(t *testing.T) {
 	v.requireBuildID("1.1.0", next)
 	assert.Equal(t, enums.VERSIONING_BEHAVIOR_PINNED, v.describe(old, "").GetVersioningInfo().GetBehavior())
 	assert.Len(t, v.om.Ledger().Rotations, 11+3, "one PUT for each target")
+}
+
+// The delivery of an event lasts for a day if the receiver is away. The workers of the
+// version that has begun it may be gone by then.
+func TestAnEventIsDeliveredByTheCurrentVersion(t *testing.T) {
+	t.Parallel()
+	v := newVersioned(t, temporalserver.Shared(t))
+	receiver := eventreceiver.Start(t)
+	receiver.AnswerWith(eventreceiver.Answer{Status: http.StatusServiceUnavailable})
+	v.events = eventSettings(t, receiver)
+	old := v.startWorker("1.0.0")
+	v.makeCurrent(old)
+	v.startHeld("orders", 1)
+	waiting.Until(t, func() bool { return len(receiver.Received()) > 0 })
+
+	v.makeCurrent(v.startWorker("1.1.0"))
+	old.signal(t, syscall.SIGTERM)
+	assert.Zero(t, old.exitCode(t))
+	receiver.AnswerWith()
+	waiting.Until(t, func() bool { return len(receiver.Accepted()) > 0 }, "the event is not delivered")
 }
 
 // Without the setting, a rotation goes on with whatever worker there is.

@@ -99,7 +99,8 @@ func Register(registry worker.WorkflowRegistry) {
 	registry.RegisterWorkflowWithOptions(ListClusters, workflow.RegisterOptions{Name: ListClustersType})
 	registry.RegisterWorkflowWithOptions(listProjectKeys, workflow.RegisterOptions{Name: ListProjectKeysType})
 	registry.RegisterWorkflowWithOptions(listKeyPage, workflow.RegisterOptions{Name: ListKeyPageType})
-	registry.RegisterWorkflowWithOptions(DeliverEvent, workflow.RegisterOptions{Name: DeliverEventType})
+	// A delivery lasts up to a day: it must not keep an earlier version's workers.
+	registry.RegisterWorkflowWithOptions(DeliverEvent, workflow.RegisterOptions{Name: DeliverEventType, VersioningBehavior: workflow.VersioningBehaviorAutoUpgrade})
 }
 
 // ParseRotateClusterID takes a workflow's id apart that RotateClusterID made;
