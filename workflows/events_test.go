@@ -1,13 +1,16 @@
 package workflows_test
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
 
 	"keyturn/activities"
@@ -71,6 +74,23 @@ func TestTheNextRunOfADeploymentSendsEvents(t *testing.T) {
 	})
 	require.NoError(t, err)
 	assert.Equal(t, 1, typesOf(receiver)[string(activities.EventRotationHeld)])
+}
+
+// The workers get a receiver one after the other, and the one that records the end has
+// none yet.
+func TestTheEndIsAnEventAlthoughAnotherWorkerRecordsIt(t *testing.T) {
+	om := simulator.Start(t, simulator.Options{})
+	sender, receiver := fixture.NewEvents(t)
+	env := fixture.NewSDK(t, om)
+	env.Activities.Events = sender
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if env.Activities.Events = sender; info.ActivityType.Name == activities.RecordRotationName {
+			env.Activities.Events = nil
+		}
+	})
+	_, err := env.Rotate(fixture.Input(om.AddReplicaSet(project, "orders").ID))
+	require.NoError(t, err)
+	assert.Equal(t, map[string]int{string(activities.EventRotationCompleted): 1}, typesOf(receiver))
 }
 
 // What grows with a cluster stays out of an event.

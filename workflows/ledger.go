@@ -135,10 +135,11 @@ func (r *rotation) record(ctx workflow.Context, err error) {
 	if fitted, isRotation := result.(rotationResult); isRotation && err != nil {
 		result = fittedForFailure(fitted)
 	}
-	r.sendsEvents = recordEnd(ctx, endedRunOf(ctx, r.entryRunID), r.operators.Actors, result.(ledgerResult), err, func(problem string) {
+	mayHaveReceiver := recordEnd(ctx, endedRunOf(ctx, r.entryRunID), r.operators.Actors, result.(ledgerResult), err, func(problem string) {
 		r.ledgerProblem = problem
 		r.changed(ctx)
 	})
+	r.sendsEvents = r.sendsEvents || mayHaveReceiver // workers are replaced one after the other
 	r.enterPhase(ctx, PhaseDone)
 }
 
