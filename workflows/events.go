@@ -40,6 +40,10 @@ var eventRetries = temporal.RetryPolicy{
 	MaximumInterval:    5 * time.Minute,
 }
 
+// eventPriority is below that of rotations, and of a fleet's, for which the task queue
+// and the workers have limits.
+var eventPriority = temporal.Priority{PriorityKey: 5}
+
 // DeliverEvent delivers an event to the receiver that the worker is configured with.
 // It retries for a day.
 func DeliverEvent(ctx workflow.Context, event activities.SendEventInput) error {
@@ -71,7 +75,7 @@ func SchedulePausedEvent(scheduleID, note, workflowID, runID string, at time.Tim
 func StartDelivery(ctx context.Context, temporal client.Client, taskQueue string, event activities.SendEventInput) error {
 	_, err := temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: event.ID, TaskQueue: taskQueue, StaticSummary: deliverySummary(event),
-		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE, WorkflowExecutionErrorWhenAlreadyStarted: true,
+		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE, WorkflowExecutionErrorWhenAlreadyStarted: true, Priority: eventPriority,
 	}, DeliverEventType, event)
 	var isKnown *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &isKnown) {
@@ -95,7 +99,7 @@ func sendEvent(ctx workflow.Context, eventType activities.EventType, subject str
 	}
 	ctx, _ = workflow.NewDisconnectedContext(ctx) // an event is about what has happened
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID: event.ID, StaticSummary: deliverySummary(event), ParentClosePolicy: parentClosePolicy,
+		WorkflowID: event.ID, StaticSummary: deliverySummary(event), ParentClosePolicy: parentClosePolicy, Priority: eventPriority,
 		// A copy that a reset made repeats what happened before the reset.
 		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 	})

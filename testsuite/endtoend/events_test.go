@@ -2,6 +2,7 @@ package endtoend
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	sdkworker "go.temporal.io/sdk/worker"
 
 	"keyturn/activities"
 	"keyturn/testsuite/simulator"
@@ -244,6 +246,26 @@ func TestNoEventsWithoutAReceiver(t *testing.T) {
 	}
 }
 
+// Where the task queue or the workers are at their limit, rotations go before events.
+func TestEventsWaitForRotations(t *testing.T) {
+	t.Parallel()
+	const deliveries, perSecond = 60, 10
+	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{temporalserver.PriorityMatching: "true"}})
+	s, receiver := fixture.NewServerOn(t, server, simulator.Options{}).ReceivingEvents()
+	s.Unrecorded = true
+	for i := range deliveries {
+		event, err := workflows.SchedulePausedEvent("yearly", "paused due to workflow failure", "scheduled", fmt.Sprint("run-", i), time.Now())
+		require.NoError(t, err)
+		require.NoError(t, workflows.StartDelivery(t.Context(), s.Temporal, s.TaskQueue, event))
+	}
+	s.StartWorkerWith(s.Temporal, s.Client(), func(o *sdkworker.Options) { o.TaskQueueActivitiesPerSecond = perSecond })
+	s.AwaitEvents(receiver, 1)
+	s.RequireRotated(s.Start(s.Input(s.OM.AddReplicaSet(s.Project, "orders").ID)), 1)
+	accepted := len(receiver.Accepted())
+	t.Logf("%d of %d events were delivered meanwhile", accepted, deliveries)
+	assert.Less(t, accepted, deliveries*2/3)
+}
+
 // A receiver that is down keeps no rotation open, and gets the event later.
 func TestAReceiverThatIsDown(t *testing.T) {
 	t.Parallel()
@@ -255,6 +277,9 @@ func TestAReceiverThatIsDown(t *testing.T) {
 	delivery := s.AwaitEvents(receiver, 1)[0].ID()
 	assert.Len(t, receiver.Received(), 3)
 	for _, event := range s.History(s.Temporal.GetWorkflow(t.Context(), delivery, "")) {
+		if started := event.GetWorkflowExecutionStartedEventAttributes(); started != nil {
+			assert.EqualValues(t, 5, started.GetPriority().GetPriorityKey(), "rotations go first")
+		}
 		if scheduled := event.GetActivityTaskScheduledEventAttributes(); scheduled != nil {
 			assert.Equal(t, 24*time.Hour, scheduled.GetScheduleToCloseTimeout().AsDuration())
 			assert.Equal(t, 5*time.Minute, scheduled.GetRetryPolicy().GetMaximumInterval().AsDuration())
