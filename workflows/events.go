@@ -94,13 +94,12 @@ func sendEvent(ctx workflow.Context, eventType activities.EventType, subject str
 	info := workflow.GetInfo(ctx)
 	now := timestamp(ctx)
 	event := activities.SendEventInput{
-		ID: eventID(eventType, cmp.Or(info.OriginalRunID, info.WorkflowExecution.RunID), now), Type: eventType, Time: now, Subject: subject,
+		ID: eventID(eventType, info.WorkflowExecution.RunID, now), Type: eventType, Time: now, Subject: subject,
 		WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID, Data: data,
 	}
 	ctx, _ = workflow.NewDisconnectedContext(ctx) // an event is about what has happened
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID: event.ID, StaticSummary: deliverySummary(event), ParentClosePolicy: parentClosePolicy, Priority: eventPriority,
-		// A copy that a reset made repeats what happened before the reset.
 		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 	})
 	return workflow.ExecuteChildWorkflow(ctx, DeliverEventType, event).GetChildWorkflowExecution()
@@ -155,11 +154,12 @@ func (r *rotation) sendEnd(ctx workflow.Context, err error) {
 }
 
 // isLeftOut reports whether a fleet counts the rotation among those that it leaves
-// out: it has an event of its own.
+// out: it has an event of its own. A project that is gone may count as failed.
 func (r *rotation) isLeftOut(ctx workflow.Context) bool {
 	info := workflow.GetInfo(ctx)
 	isOfFleet := r.fleetID != "" || info.ParentWorkflowExecution != nil && info.Priority.PriorityKey == fleetPriority
-	return isOfFleet && (r.notEncrypted || r.isGone)
+	_, isCluster := r.kind.(*clusterRotation)
+	return isOfFleet && (r.notEncrypted || r.isGone && isCluster)
 }
 
 // subject is what an event is about.
