@@ -4,10 +4,13 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -70,9 +73,15 @@ func TestSchedulesThatFailuresHavePausedAreCounted(t *testing.T) {
 // failingSchedule adds a schedule whose run has failed, and which is therefore paused.
 func failingSchedule(s fixture.Server) client.ScheduleHandle {
 	s.Helper()
+	return scheduleNow(s, struct{}{})
+}
+
+// scheduleNow adds a schedule that runs at once, and never again.
+func scheduleNow(s fixture.Server, input any) client.ScheduleHandle {
+	s.Helper()
 	handle, err := s.Temporal.ScheduleClient().Create(s.Context(), client.ScheduleOptions{
 		ID: "failing-" + s.Project, Spec: client.ScheduleSpec{}, PauseOnFailure: true, TriggerImmediately: true,
-		Action: &client.ScheduleWorkflowAction{ID: "scheduled-" + s.Project, Workflow: workflows.RotateClusterType, TaskQueue: s.TaskQueue, Args: []any{struct{}{}}},
+		Action: &client.ScheduleWorkflowAction{ID: "scheduled-" + s.Project, Workflow: workflows.RotateClusterType, TaskQueue: s.TaskQueue, Args: []any{input}},
 	})
 	require.NoError(s, err)
 	s.Cleanup(func() { _ = handle.Delete(context.Background()) })
@@ -104,6 +113,43 @@ type starts struct {
 func (s starts) ExecuteWorkflow(ctx context.Context, options client.StartWorkflowOptions, workflow any, arguments ...any) (client.WorkflowRun, error) {
 	s.ids[options.ID] = true
 	return s.Client.ExecuteWorkflow(ctx, options, workflow, arguments...)
+}
+
+// A run that is open when it is looked at first is looked at until it has ended.
+func TestARunThatFailsLaterPausesItsSchedule(t *testing.T) {
+	s, receiver := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{}).ReceivingEvents()
+	s.StartWorker()
+	set := s.OM.AddReplicaSet(s.Project, "orders")
+	s.BlockRotation(set.ID)
+	input := s.Input(set.ID)
+	input.OnFailure = workflows.OnFailureStop
+	handle := scheduleNow(s, input)
+	m := sendingMonitor(s)
+	waiting.Until(t, func() bool { // the list says that it has started a run
+		m.refresh(t.Context(), s.Temporal)
+		entries, err := s.Temporal.ScheduleClient().List(t.Context(), client.ScheduleListOptions{})
+		for err == nil && entries.HasNext() {
+			entry, nextErr := entries.Next()
+			require.NoError(t, nextErr)
+			if entry.ID == handle.GetID() && len(entry.RecentActions) > 0 {
+				return true
+			}
+		}
+		return false
+	}, "the schedule has started nothing")
+	m.refresh(t.Context(), s.Temporal)
+	s.OM.ClearFaults()
+	s.OM.Inject(simulator.AccessListRefusal(http.MethodPut, set.ID))
+	awaitPaused(s, m, handle.GetID())
+	assert.Contains(t, eventTypes(s.AwaitEvents(receiver, 2)), string(activities.EventSchedulePaused))
+}
+
+// eventTypes are the types of events, in their order.
+func eventTypes(received []event.Event) (types []string) {
+	for _, e := range received {
+		types = append(types, e.Type())
+	}
+	return types
 }
 
 // Each worker of the task queue sees that the schedule is paused, again and again. The

@@ -63,7 +63,7 @@ var eventMutations = []mutation{
 		append(workerTests("PausedScheduleIsOneEvent"), "-timeout", "30s")},
 	{"a schedule is asked for before its run has ended, and not again", "worker/schedules.go",
 		`if len(described.Info.RunningWorkflows) == 0 || !isWorkflow`, `if isWorkflow || !isWorkflow`,
-		append(workerTests("PausedScheduleIsOneEvent"), "-timeout", "30s")},
+		append(workerTests("RunThatFailsLater"), "-timeout", "40s")},
 	{"only one status means that an event was accepted", "internal/events/sender.go",
 		`if response.StatusCode/100 == 2 {`, `if response.StatusCode == 204 {`, sendTests},
 	{"an event follows redirects", "internal/events/sender.go",
