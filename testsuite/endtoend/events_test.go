@@ -2,7 +2,6 @@ package endtoend
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 	"testing"
@@ -12,7 +11,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
-	sdkworker "go.temporal.io/sdk/worker"
 
 	"keyturn/activities"
 	"keyturn/testsuite/simulator"
@@ -236,24 +234,20 @@ func TestNoEventsWithoutAReceiver(t *testing.T) {
 	}
 }
 
-// Where the task queue or the workers are at their limit, rotations go before events.
-func TestEventsWaitForRotations(t *testing.T) {
+// Where the task queue or the workers are at their limit, rotations go before events,
+// also those of a fleet, whose priority key is 4: a smaller key goes first.
+func TestRotationsGoBeforeEvents(t *testing.T) {
 	t.Parallel()
-	const deliveries, perSecond = 60, 10
-	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{temporalserver.PriorityMatching: "true"}})
-	s, receiver := fixture.NewServerOn(t, server, simulator.Options{}).ReceivingEvents()
-	s.Unrecorded = true
-	for i := range deliveries {
-		event, err := workflows.SchedulePausedEvent("yearly", "paused due to workflow failure", "scheduled", fmt.Sprint("run-", i), time.Now())
-		require.NoError(t, err)
-		require.NoError(t, workflows.StartDelivery(t.Context(), s.Temporal, s.TaskQueue, event))
-	}
-	s.StartWorkerWith(s.Temporal, s.Client(), func(o *sdkworker.Options) { o.TaskQueueActivitiesPerSecond = perSecond })
-	s.AwaitEvents(receiver, 1)
+	s, receiver := fixture.NewServer(t, simulator.Options{}).ReceivingEvents()
+	s.StartWorker()
 	s.RequireRotated(s.Start(s.Input(s.OM.AddReplicaSet(s.Project, "orders").ID)), 1)
-	accepted := len(receiver.Accepted())
-	t.Logf("%d of %d events were delivered meanwhile", accepted, deliveries)
-	assert.Less(t, accepted, deliveries*2/3)
+	paused, err := workflows.SchedulePausedEvent("yearly", "paused due to workflow failure", "scheduled", "run-of-"+s.Project, time.Now())
+	require.NoError(t, err)
+	require.NoError(t, workflows.StartDelivery(t.Context(), s.Temporal, s.TaskQueue, paused))
+	for _, event := range s.AwaitEvents(receiver, 2) {
+		history := s.History(s.Temporal.GetWorkflow(t.Context(), event.ID(), ""))
+		assert.EqualValues(t, 5, history[0].GetWorkflowExecutionStartedEventAttributes().GetPriority().GetPriorityKey(), event.Type())
+	}
 }
 
 // A receiver that is down keeps no rotation open, and gets the event later.

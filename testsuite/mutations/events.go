@@ -30,7 +30,7 @@ var eventMutations = []mutation{
 	{"a delivery stays with the version of the worker that has begun it", "workflows/names.go",
 		`Name: DeliverEventType, VersioningBehavior: workflow.VersioningBehaviorAutoUpgrade}`, `Name: DeliverEventType}`, append(workerTests("DeliveredByTheCurrentVersion"), "-timeout", "40s")},
 	{"rotations wait for events", "workflows/events.go",
-		`eventPriority = temporal.Priority{PriorityKey: 5}`, `eventPriority = temporal.Priority{PriorityKey: 3}`, serverTests("EventsWaitForRotations")},
+		`eventPriority = temporal.Priority{PriorityKey: 5}`, `eventPriority = temporal.Priority{PriorityKey: 3}`, serverTests("RotationsGoBeforeEvents")},
 	{"a rotation waits for the events of others", "workflows/events.go",
 		`ParentClosePolicy: parentClosePolicy, Priority: eventPriority,`, `ParentClosePolicy: parentClosePolicy,`, serverTests("AReceiverThatIsDown")},
 	{"the next run sends no events", "workflows/continueasnew.go",
