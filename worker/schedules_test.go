@@ -225,23 +225,33 @@ func TestAWorkerThatDoesNotListenSendsPausedSchedules(t *testing.T) {
 	assert.Equal(t, string(activities.EventSchedulePaused), s.AwaitEvents(receiver, 1)[0].Type())
 }
 
-// slowSchedules is a Temporal that does not answer questions about single schedules.
-type slowSchedules struct{ client.Client }
+// slowSchedules is a Temporal whose answers about single schedules take all the time
+// that there is.
+type slowSchedules struct {
+	client.Client
+	timeIsUp func()
+}
 
-type slowScheduleClient struct{ client.ScheduleClient }
+type slowScheduleClient struct {
+	client.ScheduleClient
+	timeIsUp func()
+}
 
-type slowSchedule struct{ client.ScheduleHandle }
+type slowSchedule struct {
+	client.ScheduleHandle
+	timeIsUp func()
+}
 
 func (s slowSchedules) ScheduleClient() client.ScheduleClient {
-	return slowScheduleClient{s.Client.ScheduleClient()}
+	return slowScheduleClient{s.Client.ScheduleClient(), s.timeIsUp}
 }
 
 func (s slowScheduleClient) GetHandle(ctx context.Context, id string) client.ScheduleHandle {
-	return slowSchedule{s.ScheduleClient.GetHandle(ctx, id)}
+	return slowSchedule{s.ScheduleClient.GetHandle(ctx, id), s.timeIsUp}
 }
 
-func (slowSchedule) Describe(ctx context.Context) (*client.ScheduleDescription, error) {
-	<-ctx.Done()
+func (slow slowSchedule) Describe(ctx context.Context) (*client.ScheduleDescription, error) {
+	slow.timeIsUp()
 	return nil, ctx.Err()
 }
 
@@ -261,9 +271,8 @@ func TestOpenRotationsAreCountedBesideSlowSchedules(t *testing.T) {
 		found, _ := m.inTemporal()
 		return found.Open[string(workflows.PhaseAwaitingApproval)].Count == 1
 	})
-	limited, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
-	m.refresh(limited, slowSchedules{s.Temporal})
+	limited, timeIsUp := context.WithCancel(t.Context())
+	m.refresh(limited, slowSchedules{s.Temporal, timeIsUp})
 	found, _ := m.inTemporal()
 	assert.Equal(t, 1, found.Open[string(workflows.PhaseAwaitingApproval)].Count)
 }
