@@ -359,7 +359,7 @@ func (r *randomizedRotation) commandActivity(commands ...[]string) {
 			r.awaitRequest(time.Second)
 		}
 		r.withTemporal(func() {
-			_, stderr, err := r.server.CLI(r.Context(), slices.Concat([]string{"activity"}, arguments, []string{"-w", r.run.GetID(), "--activity-id", id})...)
+			stderr, err := runCommand(r.Server, slices.Concat([]string{"activity"}, arguments, []string{"-w", r.run.GetID(), "--activity-id", id}))
 			r.log("%v of activity %s: %v %s", arguments, id, err, stderr)
 		})
 	}
