@@ -145,8 +145,8 @@ The ledger, in which every rotation that ends is recorded:
   KEYTURN_LEDGER_SIGNING_KEY_FILE  Ed25519 private key (PEM) that signs the
                                    entries (default: not signed)
 
-The receiver of events, which is told what happens to rotations:
-  KEYTURN_EVENTS_URL               its URL (default: none; no events are sent)
+Events about rotations, fleets and schedules:
+  KEYTURN_EVENTS_URL               URL of the receiver (default: none; no events are sent)
   KEYTURN_EVENTS_SECRET_FILE       file with the secrets that sign the events, one
                                    in each line, 1 to 4, each whsec_ and the base64
                                    of 24 to 64 bytes; required with the URL

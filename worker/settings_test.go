@@ -145,7 +145,7 @@ func TestWrongSettingIsNamedInOneLine(t *testing.T) {
 		},
 		"events without a secret": {
 			setting.Environment{"KEYTURN_EVENTS_URL": "https://relay/" + secret},
-			`KEYTURN_EVENTS_SECRET_FILE: is required with KEYTURN_EVENTS_URL: make one with: echo "whsec_$(openssl rand -base64 32)"`,
+			`KEYTURN_EVENTS_SECRET_FILE: is required with KEYTURN_EVENTS_URL; generate a secret with: echo "whsec_$(openssl rand -base64 32)"`,
 		},
 		"secret of events for its file": {
 			setting.Environment{"KEYTURN_EVENTS_URL": "https://relay", "KEYTURN_EVENTS_SECRET_FILE": "whsec_" + secret},
@@ -153,7 +153,7 @@ func TestWrongSettingIsNamedInOneLine(t *testing.T) {
 		},
 		"secret of events in another form": {
 			setting.Environment{"KEYTURN_EVENTS_URL": "https://relay", "KEYTURN_EVENTS_SECRET_FILE": writeFile(t, "events", "whsec_"+secret)},
-			`KEYTURN_EVENTS_SECRET_FILE: line 1 is not whsec_ followed by base64; make one with: echo "whsec_$(openssl rand -base64 32)"`,
+			`KEYTURN_EVENTS_SECRET_FILE: line 1 is not whsec_ followed by base64; generate a secret with: echo "whsec_$(openssl rand -base64 32)"`,
 		},
 		"Web UI without events": {setting.Environment{"KEYTURN_WEB_UI_URL": "https://ui"}, "KEYTURN_WEB_UI_URL: requires KEYTURN_EVENTS_URL"},
 		"codec": {setting.Environment{"TEMPORAL_CODEC_ENDPOINT": "https://codec.example.net"},

@@ -174,7 +174,7 @@ func (s *Sender) post(ctx context.Context, id string, body []byte) *Error {
 	request.Header.Set("Webhook-Signature", s.secrets.Latest().sign(id, timestamp, body))
 	response, err := s.transport.RoundTrip(request)
 	if err != nil {
-		return &Error{Problem: fmt.Sprintf("no answer of the receiver of events at %s: %s", s.Host(), s.networkProblem(err))}
+		return &Error{Problem: fmt.Sprintf("no valid response from the receiver of events at %s: %s", s.Host(), s.networkProblem(err))}
 	}
 	_ = response.Body.Close()
 	if response.StatusCode/100 == 2 {
@@ -197,7 +197,7 @@ func advice(status, size int) string {
 	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed:
 		return "check " + URLVariable
 	case status == http.StatusGone:
-		return "it wants no events any more: change " + URLVariable + ", or unset it"
+		return "it no longer accepts events: change " + URLVariable + ", or unset it"
 	case status == http.StatusProxyAuthRequired:
 		return "check the worker's proxy"
 	case status == http.StatusRequestEntityTooLarge:
@@ -245,13 +245,13 @@ func (s *Sender) networkProblem(err error) string {
 	case errors.As(err, &certificate):
 		return certificateProblem(certificate.Err)
 	case errors.As(err, &notTLS):
-		return "it does not use TLS; check " + URLVariable
+		return "the receiver does not use TLS; check " + URLVariable
 	case errors.As(err, &network):
 		return network.Op + ": " + network.Err.Error() + "; check " + URLVariable + " and the receiver"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "it closed the connection; check the receiver"
+		return "the receiver closed the connection; check it"
 	}
-	return "what it sent is not an HTTP response; check " + URLVariable // net/http's error quotes it
+	return "the response is not HTTP; check " + URLVariable // net/http's error quotes it
 }
 
 func certificateProblem(err error) string {

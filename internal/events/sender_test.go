@@ -148,7 +148,7 @@ func TestAnswers(t *testing.T) {
 		"401":       {eventreceiver.Answer{Status: 401, Body: answerSecret}, "answered 401 Unauthorized", "KEYTURN_EVENTS_SECRET_FILE", 0},
 		"403":       {eventreceiver.Answer{Status: 403, Body: answerSecret}, "answered 403 Forbidden", "KEYTURN_EVENTS_SECRET_FILE", 0},
 		"404":       {eventreceiver.Answer{Status: 404, Body: answerSecret}, "answered 404 Not Found", "check KEYTURN_EVENTS_URL", 0},
-		"410":       {eventreceiver.Answer{Status: 410}, "answered 410 Gone", "it wants no events any more: change KEYTURN_EVENTS_URL, or unset it", 0},
+		"410":       {eventreceiver.Answer{Status: 410}, "answered 410 Gone", "it no longer accepts events: change KEYTURN_EVENTS_URL, or unset it", 0},
 		"413":       {eventreceiver.Answer{Status: 413}, "answered 413 Request Entity Too Large", "raise its limit: the event has ", 0},
 		"418":       {eventreceiver.Answer{Status: 418, Header: map[string]string{"Retry-After": "9"}}, "answered 418", "", 9 * seconds},
 		"408":       {eventreceiver.Answer{Status: 408}, "answered 408 Request Timeout", "check the receiver", 0},
@@ -164,11 +164,11 @@ func TestAnswers(t *testing.T) {
 		"zero":      {eventreceiver.Answer{Status: 503, Header: map[string]string{"Retry-After": "0"}}, "answered 503", "", 0},
 		"negative":  {eventreceiver.Answer{Status: 503, Header: map[string]string{"Retry-After": "-5"}}, "answered 503", "", 0},
 		"nonsense":  {eventreceiver.Answer{Status: 503, Header: map[string]string{"Retry-After": answerSecret}}, "answered 503", "", 0},
-		"cut":       {eventreceiver.Answer{Cut: true}, "it closed the connection", "check the receiver", 0},
-		"no HTTP":   {eventreceiver.Answer{Raw: answerSecret + "\r\n\r\n"}, "what it sent is not an HTTP response", "check KEYTURN_EVENTS_URL", 0},
-		"half":      {eventreceiver.Answer{Raw: "HTTP/1.1 200"}, "no answer of the receiver", "", 0},
-		"status":    {eventreceiver.Answer{Raw: "HTTP/1.1 2x " + answerSecret + "\r\n\r\n"}, "what it sent is not an HTTP response", "", 0},
-		"header":    {eventreceiver.Answer{Raw: "HTTP/1.1 200 OK\r\nX: " + strings.Repeat(answerSecret, 20_000) + "\r\n\r\n"}, "no answer of the receiver", "", 0},
+		"cut":       {eventreceiver.Answer{Cut: true}, "the receiver closed the connection", "check it", 0},
+		"no HTTP":   {eventreceiver.Answer{Raw: answerSecret + "\r\n\r\n"}, "the response is not HTTP", "check KEYTURN_EVENTS_URL", 0},
+		"half":      {eventreceiver.Answer{Raw: "HTTP/1.1 200"}, "no valid response from the receiver", "", 0},
+		"status":    {eventreceiver.Answer{Raw: "HTTP/1.1 2x " + answerSecret + "\r\n\r\n"}, "the response is not HTTP", "", 0},
+		"header":    {eventreceiver.Answer{Raw: "HTTP/1.1 200 OK\r\nX: " + strings.Repeat(answerSecret, 20_000) + "\r\n\r\n"}, "no valid response from the receiver", "", 0},
 		// A receiver that has answered 2xx has the event, whatever follows.
 		"endless body": {eventreceiver.Answer{Raw: "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + answerSecret}, "", "", 0},
 	} {
@@ -266,7 +266,7 @@ func TestReceiverWhoseCertificateIsNotTrusted(t *testing.T) {
 
 func TestReceiverWithoutTLS(t *testing.T) {
 	address := strings.Replace(eventreceiver.Start(t).URL, "http://", "https://", 1)
-	assert.Contains(t, requireUndelivered(t, sender(t, address, nil).Send(t.Context(), happened())).Problem, "it does not use TLS")
+	assert.Contains(t, requireUndelivered(t, sender(t, address, nil).Send(t.Context(), happened())).Problem, "the receiver does not use TLS")
 }
 
 func TestInterruptedAttempt(t *testing.T) {

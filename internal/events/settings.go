@@ -71,7 +71,7 @@ func ReadSettings(env setting.Environment) (Settings, error) {
 		return Settings{}, err
 	}
 	if s.SecretFile, set = env.LookupEnv(SecretFileVariable); !set {
-		return Settings{}, setting.Errorf(SecretFileVariable, "is required with %s: %s", URLVariable, secretAdvice)
+		return Settings{}, setting.Errorf(SecretFileVariable, "is required with %s; %s", URLVariable, secretAdvice)
 	}
 	_, err = readSecrets(s.SecretFile)
 	return s, err

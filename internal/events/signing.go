@@ -19,7 +19,7 @@ const (
 	maxSecret = 64
 )
 
-const secretAdvice = `make one with: echo "whsec_$(openssl rand -base64 32)"`
+const secretAdvice = `generate a secret with: echo "whsec_$(openssl rand -base64 32)"`
 
 // secrets sign events, each of them: a receiver accepts any that it knows, so that a
 // secret can be renewed without a gap.

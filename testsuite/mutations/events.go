@@ -95,7 +95,7 @@ var eventMutations = []mutation{
 	{"a receiver gets all events at once", "internal/events/sender.go",
 		`MaxConnsPerHost:        maxConnections,`, ``, sendTests},
 	{"an error quotes what a receiver sent", "internal/events/sender.go",
-		`return "what it sent is not an HTTP response; check " + URLVariable`, `return err.Error() + URLVariable`, sendTests},
+		`return "the response is not HTTP; check " + URLVariable`, `return err.Error() + URLVariable`, sendTests},
 	{"an error quotes the whole URL of a receiver", "internal/events/sender.go",
 		`func (s *Sender) Host() string { return s.settings.URL.Scheme + "://" + s.settings.URL.Host }`, `func (s *Sender) Host() string { return s.settings.URL.String() }`, sendTests},
 	{"a proxy's refusal is taken for the receiver's answer", "internal/events/sender.go",

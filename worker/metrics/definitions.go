@@ -60,7 +60,7 @@ var definitions = []definition{
 	{activities.LedgerEntriesMetric, []string{activities.SourceLabel}, "Rotations that the ledger has recorded; a repeated record counts again.", nil},
 	{activities.LedgerFailuresMetric, []string{workflows.ErrorLabel}, "Failed attempts to record a rotation in the ledger.", nil},
 	{activities.EventFailuresMetric, []string{activities.EventTypeLabel}, "Failed attempts to send an event.", nil},
-	{activities.EventsEndedMetric, []string{activities.EventTypeLabel, workflows.OutcomeLabel}, "Events that the receiver has accepted, or that were given up after a day.", nil},
+	{activities.EventsEndedMetric, []string{activities.EventTypeLabel, workflows.OutcomeLabel}, "Events that were delivered (accepted by the receiver), or still undelivered after a day of retries.", nil},
 	{ledgerAnswered, nil, "When the ledger last answered a check; the worker's start if it has not answered yet.", nil},
 	{activities.RetriesMetric, []string{activityTypeLabel, workflows.ErrorLabel}, "Failed attempts that are retried.", nil},
 	{requests, []string{connectionLabel, methodLabel, codeLabel}, "Requests to Ops Manager, including digest challenges (401); code none = no response.", nil},
