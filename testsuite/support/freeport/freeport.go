@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -57,6 +58,14 @@ func reserve(port int) error {
 	defer reservationsLock.Unlock()
 	reservations = append(reservations, mark)
 	return nil
+}
+
+// Go starts one process without syscall.ForkLock, when it first needs to know what the
+// system can do: it does so here, before a port is examined.
+func init() {
+	if self, err := os.FindProcess(os.Getpid()); err == nil {
+		_ = self.Release()
+	}
 }
 
 // Check returns an error if a server cannot listen on a port.
