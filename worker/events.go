@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"log/slog"
 	"time"
 
 	"keyturn/internal/events"
@@ -18,18 +16,6 @@ func readEvents(env setting.Environment) (*events.Sender, error) {
 	}
 	s.UserAgent = "keyturn/" + version.String()
 	return events.NewSender(s)
-}
-
-// reloadSecrets reads the secrets of events again until ctx ends.
-func reloadSecrets(ctx context.Context, sender *events.Sender, times monitorTimes, logger *slog.Logger) {
-	logged := reloadLog{logger: logger, of: "events"}
-	for {
-		sleep(ctx, times.reload)
-		if ctx.Err() != nil {
-			return
-		}
-		logged.log(sender.Refresh())
-	}
 }
 
 // eventStatus warns of secrets that cannot be used, and of a receiver that has not

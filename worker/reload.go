@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // reloadFiles reads the files of the settings of connections and events again until
@@ -11,24 +12,19 @@ import (
 func (s settings) reloadFiles(ctx context.Context, logger *slog.Logger) {
 	var reloads sync.WaitGroup
 	for _, c := range s.connections {
-		reloads.Go(func() { c.reloadAgain(ctx, s.monitoring, logger) })
+		logged := reloadLog{logger: logger.With("connection", c.name), of: "a connection", changes: c.files.Changes()}
+		reloads.Go(func() {
+			logged.readAgain(ctx, s.monitoring.reload, func() (int, error) {
+				problem := c.files.Refresh()
+				return c.files.Changes(), problem
+			})
+		})
 	}
 	if s.events != nil {
-		reloads.Go(func() { reloadSecrets(ctx, s.events, s.monitoring, logger) })
+		logged := reloadLog{logger: logger, of: "events"}
+		reloads.Go(func() { logged.readAgain(ctx, s.monitoring.reload, s.events.Refresh) })
 	}
 	reloads.Wait()
-}
-
-func (c connection) reloadAgain(ctx context.Context, times monitorTimes, logger *slog.Logger) {
-	logged := reloadLog{logger: logger.With("connection", c.name), of: "a connection", changes: c.files.Changes()}
-	for {
-		sleep(ctx, times.reload)
-		if ctx.Err() != nil {
-			return
-		}
-		problem := c.files.Refresh()
-		logged.log(c.files.Changes(), problem)
-	}
 }
 
 // reloadLog logs what comes of reading files again, once for each change.
@@ -37,6 +33,17 @@ type reloadLog struct {
 	of      string // what the files belong to
 	changes int
 	problem string
+}
+
+// readAgain reads the files at this interval until ctx ends.
+func (l *reloadLog) readAgain(ctx context.Context, interval time.Duration, refresh func() (changes int, problem error)) {
+	for {
+		sleep(ctx, interval)
+		if ctx.Err() != nil {
+			return
+		}
+		l.log(refresh())
+	}
 }
 
 // log takes how often what is in force has changed, and why the files' contents are

@@ -44,10 +44,11 @@ func (m *monitor) pausedSchedules(ctx context.Context, temporal client.Client) (
 		if !slices.Contains(workflows.RotationTypes, entry.WorkflowType.Name) {
 			continue
 		}
+		if entry.Paused && !workflows.IsPausedByFailure(entry.Paused, entry.Note) {
+			continue
+		}
 		if last := lastRun(entry.RecentActions); !entry.Paused && m.schedules.settled[entry.ID] == last {
 			settled[entry.ID] = last
-			continue
-		} else if entry.Paused && !workflows.IsPausedByFailure(entry.Paused, entry.Note) {
 			continue
 		}
 		described, err := temporal.ScheduleClient().GetHandle(ctx, entry.ID).Describe(ctx)
@@ -58,11 +59,12 @@ func (m *monitor) pausedSchedules(ctx context.Context, temporal client.Client) (
 			continue // deleted meanwhile
 		}
 		action, isWorkflow := described.Schedule.Action.(*client.ScheduleWorkflowAction)
-		if len(described.Info.RunningWorkflows) == 0 || !isWorkflow || action.TaskQueue != m.settings.taskQueue {
+		isOurs := isWorkflow && action.TaskQueue == m.settings.taskQueue
+		if len(described.Info.RunningWorkflows) == 0 || !isOurs {
 			settled[entry.ID] = lastRun(described.Info.RecentActions)
 		}
 		state := described.Schedule.State // the list is late
-		if isWorkflow && action.TaskQueue == m.settings.taskQueue && workflows.IsPausedByFailure(state.Paused, state.Note) {
+		if isOurs && workflows.IsPausedByFailure(state.Paused, state.Note) {
 			paused = append(paused, entry.ID)
 			m.sendPaused(ctx, temporal, entry.ID, described)
 		}

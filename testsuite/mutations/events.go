@@ -62,7 +62,7 @@ var eventMutations = []mutation{
 		`if last := lastRun(entry.RecentActions); !entry.Paused && m.schedules.settled[entry.ID] == last {`, `if last := lastRun(entry.RecentActions); !entry.Paused {`,
 		append(workerTests("PausedScheduleIsOneEvent"), "-timeout", "30s")},
 	{"a schedule is asked for before its run has ended, and not again", "worker/schedules.go",
-		`if len(described.Info.RunningWorkflows) == 0 || !isWorkflow`, `if isWorkflow || !isWorkflow`,
+		`if len(described.Info.RunningWorkflows) == 0 || !isOurs {`, `if isOurs || !isOurs {`,
 		append(workerTests("RunThatFailsLater"), "-timeout", "40s")},
 	{"only one status means that an event was accepted", "internal/events/sender.go",
 		`if response.StatusCode/100 == 2 {`, `if response.StatusCode == 204 {`, sendTests},

@@ -95,7 +95,7 @@ var workerMutations = []mutation{
 	{"a metric that is not documented", "worker/metrics/definitions.go",
 		`buildInfo       = "keyturn_build_info"`, `buildInfo       = "keyturn_build"`, workerTests("Readiness|Ledger|Silence")},
 	{"a schedule of another task queue counts as paused", "worker/schedules.go",
-		`action.TaskQueue == m.settings.taskQueue && `, `action.TaskQueue != "" && `, workerTests("SchedulesThatFailures")},
+		`isOurs := isWorkflow && action.TaskQueue == m.settings.taskQueue`, `isOurs := isWorkflow && action.TaskQueue != ""`, workerTests("SchedulesThatFailures")},
 	{"a schedule that a person has paused counts as paused by a failure", "workflows/schedules.go",
 		`strings.HasPrefix(note, "paused due to workflow ")`, `strings.HasPrefix(note, "paused ")`, workerTests("SchedulesThatFailures")},
 	{"Prometheus cannot reach a worker that systemd runs", "docs/deploy.md",
