@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"keyturn/internal/retryafter"
 )
 
 const apiPath = "/api/public/v1.0"
@@ -308,7 +310,7 @@ func (c *Client) classified(ctx context.Context, r request, sentAt time.Time) (a
 		return a, err
 	}
 	if a.status == http.StatusTooManyRequests {
-		c.limits.refused(sentAt, parseRetryAfter(a.header, time.Now()))
+		c.limits.refused(sentAt, retryafter.Parse(a.header, time.Now(), maxRetryAfter))
 	} else {
 		c.limits.accepted(sentAt)
 	}

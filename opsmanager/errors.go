@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"keyturn/internal/retryafter"
 )
 
 // Kind says what a failure means for the caller, whatever its status was.
@@ -136,7 +137,7 @@ func mayHaveApplied(status int) bool {
 func (c *Client) statusError(r request, a answer) *Error {
 	e := &Error{
 		Kind: kindOfStatus(a.status), Method: r.method, Path: r.target(), StatusCode: a.status,
-		RetryAfter:     parseRetryAfter(a.header, time.Now()),
+		RetryAfter:     retryafter.Parse(a.header, time.Now(), maxRetryAfter),
 		OutcomeUnknown: r.method == http.MethodPut && mayHaveApplied(a.status),
 	}
 	e.ErrorCode, e.Detail = r.session.explanation(r, a)
@@ -244,21 +245,4 @@ func (c *Client) truncated(r request, a answer) *Error {
 		return c.networkError(r, errors.New("response body truncated"), true)
 	}
 	return c.networkError(r, fmt.Errorf("response body truncated: %w", a.bodyErr), true)
-}
-
-// parseRetryAfter reads seconds or an HTTP date (RFC 9110, section 10.2.3);
-// 0 = missing or unreadable. A date is the server's, and is compared with the
-// response's own: this machine's clock, now, may be another one.
-func parseRetryAfter(header http.Header, now time.Time) time.Duration {
-	var wait time.Duration
-	value := header.Get("Retry-After")
-	if seconds, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32); err == nil {
-		wait = time.Duration(seconds) * time.Second
-	} else if at, err := http.ParseTime(value); err == nil {
-		if date, err := http.ParseTime(header.Get("Date")); err == nil {
-			now = date
-		}
-		wait = at.Sub(now)
-	}
-	return min(max(wait, 0), maxRetryAfter)
 }

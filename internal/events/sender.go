@@ -19,6 +19,7 @@ import (
 	"keyturn/internal/ellipsis"
 	"keyturn/internal/proxy"
 	"keyturn/internal/reload"
+	"keyturn/internal/retryafter"
 	"keyturn/internal/setting"
 )
 
@@ -183,7 +184,7 @@ func (s *Sender) post(ctx context.Context, id string, body []byte) *Error {
 	return &Error{
 		Problem: fmt.Sprintf("the receiver of events at %s answered %s; %s", s.Host(),
 			strings.TrimSpace(fmt.Sprint(response.StatusCode, " ", http.StatusText(response.StatusCode))), advice(response.StatusCode, len(body))),
-		RetryAfter: retryAfter(response.Header, time.Now()),
+		RetryAfter: retryafter.Parse(response.Header, time.Now(), maxRetryAfter),
 	}
 }
 
@@ -206,20 +207,6 @@ func advice(status, size int) string {
 		return "check the receiver, whose address is " + URLVariable
 	}
 	return "check " + URLVariable + ", and the receiver's log"
-}
-
-// retryAfter is how long a response asks to wait, at most maxRetryAfter; 0 = it does
-// not.
-func retryAfter(header http.Header, now time.Time) time.Duration {
-	text := strings.TrimSpace(header.Get("Retry-After"))
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	at, err := http.ParseTime(text)
-	if err != nil {
-		return 0
-	}
-	return min(max(at.Sub(now), 0), maxRetryAfter)
 }
 
 // networkProblem describes why there was no answer, and what to check. It quotes

@@ -16,7 +16,7 @@ var clientMutations = []mutation{
 		`return strings.EqualFold(k.ClusterID, clusterID) && strings.EqualFold(k.GroupID, projectID)`, `return !strings.EqualFold(k.ClusterID, "never")`, clientTests},
 	{"somebody else's JSON is a backup that is not encrypted", "opsmanager/keys.go",
 		`case !hasKey && (isAbout || isBareKey(a.body)):`, `case !hasKey:`, clientTests},
-	{"a date to retry after is compared with this machine's clock", "opsmanager/errors.go",
+	{"a date to retry after is compared with this machine's clock", "internal/retryafter/retryafter.go",
 		`if date, err := http.ParseTime(header.Get("Date")); err == nil {`, `if date, err := http.ParseTime(header.Get("Date")); err == nil && date.IsZero() {`, clientTests},
 	// No loss of records
 	{"only the first page of a list is read", "opsmanager/list.go",
@@ -42,8 +42,8 @@ var clientMutations = []mutation{
 	// Rate limits and retries
 	{"a 429 does not slow requests down", "opsmanager/limits.go",
 		`l.pauseUntil(now.Add(l.backoff))`, `l.pauseUntil(now)`, clientTests},
-	{"Retry-After is ignored", "opsmanager/errors.go",
-		`return min(max(wait, 0), maxRetryAfter)`, `return min(max(wait, 0), 0)`, clientTests},
+	{"Retry-After is ignored", "internal/retryafter/retryafter.go",
+		`return min(max(wait, 0), most)`, `return min(max(wait, 0), 0)`, clientTests},
 	{"a stale nonce counts as wrong credentials", "opsmanager/digest.go",
 		`unexplained := !next.Stale && (fresh`, `unexplained := (fresh`, clientTests},
 	{"one nonce is used out of order", "opsmanager/digest.go",
