@@ -440,7 +440,7 @@ func (s *session) clusterNamed(ctx context.Context, taskQueue, connection, proje
 	case err != nil:
 		return workflows.ClusterRef{}, err
 	case len(unlisted) > 0:
-		return workflows.ClusterRef{}, fmt.Errorf("--cluster: whether %q is the name of one cluster is not known: %s could not be listed: %s", name, pluralize(len(unlisted), "project"), unlisted[0].Message)
+		return workflows.ClusterRef{}, fmt.Errorf("--cluster: cannot find out whether %q names exactly one cluster: %s could not be listed: %s", name, pluralize(len(unlisted), "project"), unlisted[0].Message)
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) == 0:

@@ -333,7 +333,7 @@ The whole ledger is verified, with --public-keys and --against-anchor as in
 code is 1.
 
 Formats:
-  html  one file for a browser or a printer, with nothing outside it
+  html  one self-contained file for a browser or a printer
   json  the same, with the complete entries, for other programs
 
 Without --since and --until, the period is everything until now. Dates are those

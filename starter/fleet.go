@@ -30,7 +30,7 @@ var (
 func (f *fleetFlags) addFlags(command *cobra.Command) {
 	flags, defaults := command.Flags(), workflows.DefaultRotateFleetInput()
 	flags.StringSliceVar(&f.projects, "projects", nil, "fleet: project IDs, comma-separated or repeated (default all projects that the API key can see)")
-	flags.StringSliceVar(&f.excludeProjects, "exclude-projects", nil, "fleet: IDs of projects to leave out, comma-separated or repeated; they win over --projects")
+	flags.StringSliceVar(&f.excludeProjects, "exclude-projects", nil, "fleet: IDs of projects to leave out, comma-separated or repeated; they take precedence over --projects")
 	flags.StringVar(&f.clusterNames, "cluster-names", "", "fleet: only clusters whose display name matches this regular expression (RE2), such as '^orders-'")
 	flags.IntVar(&f.clustersAtATime, "clusters-at-a-time", defaults.ClustersAtATime, fmt.Sprintf("fleet: clusters, or with --deployment projects, rotated in parallel, 1 to %d", workflows.MaxClustersAtATime))
 	flags.IntVar(&f.maxFailedClusters, "max-failed-clusters", 0, "fleet: how many clusters, or with --deployment projects, may fail before no more are started")

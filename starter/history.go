@@ -283,7 +283,7 @@ const historyHelp = `Lists the rotations that ended, the newest first, from the 
 KEYTURN_LEDGER names. It needs neither Temporal nor a worker. Plans, and
 rotations that are still in progress, are not in the ledger.
 
-All filters that are given must hold. Texts are compared exactly. Dates are
+A rotation must match all given filters. Text is compared exactly. Dates are
 those of --time-zone, or else of the local time zone; the output names the
 period with its time zone. Times in the output are in UTC.
 

@@ -534,7 +534,7 @@ No verdict says that a key may be destroyed. Each member of a deployment has a
 key of its own, and the keys of members that were never snapshotted are in no
 snapshot. A mongod shuts down when its key is deactivated. Other systems may use
 keys of the same KMIP server. Restored data keeps its key. MongoDB's rule is to
-keep all keys, also rotated ones.
+keep all keys, including rotated ones.
 
 If something could not be read, or is encrypted and names no key, the list is
 NOT COMPLETE: the reasons are printed above the table (as csv, to standard

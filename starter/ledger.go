@@ -258,10 +258,10 @@ a role that may only read is enough.
 Entries are shown by "keyturn history", "keyturn report" and "keyturn evidence".`
 
 const ledgerVerifyHelp = `Checks every entry: its hash, its place in the chain of its cluster, deployment
-or fleet, and its signature. It names the first entry of each chain that does
-not fit, and the exit code is 1.
+or fleet, and its signature. If entries do not fit, it names the first one in
+each chain, and the exit code is 1.
 
-What is found always: an entry that was changed, moved, inserted or duplicated,
+What is always found: an entry that was changed, moved, inserted or duplicated,
 or removed from within a chain.
 
 What is found only with --against-anchor: that the newest entries of a chain, or

@@ -555,7 +555,7 @@ which may be some seconds behind, and needs no worker: workflows describe
 themselves in their memos. Workflows of earlier versions have none; a running
 one is asked, which takes a worker, and shows as unknown if it does not answer.
 
-All filters that are given must hold. Texts are compared exactly. --since and
+A rotation must match all given filters. Text is compared exactly. --since and
 --until select by the start, and their dates are those of --time-zone, or else
 of the local time zone. Times in the output are in UTC. Rotations past
 Temporal's retention are gone: "keyturn history" lists what the ledger has.
@@ -565,7 +565,8 @@ when it entered that phase, or ended. A workflow that was terminated, timed out
 or refused its input has no outcome; State is then Temporal's status. Plans are
 listed, too, as "planned".
 
-On a terminal, the table fits its width: names that are cut follow it in full.
+On a terminal, the table fits its width; names that had to be shortened are
+printed in full below it.
 
 Exit code: with --waiting, 3 if a rotation waits for a person. Otherwise 0 if
 the list was printed, whatever the rotations do.`

@@ -130,15 +130,15 @@ const rootHelp = `Rotate the KMIP master keys that encrypt MongoDB clusters and 
 Ops Manager.
 
 Which keys to rotate depends on Ops Manager. From 8.0 on, and for every backup
-at FCV 4.2 or later, they are those of the deployment: each mongod has a key of
-its own. Give --deployment --project. Backups at FCV 4.0 or earlier have keys of
-their own: give --project and --cluster. A fleet is all or some of the clusters,
-or with --deployment of the projects, of an Ops Manager: give --fleet instead of
---project and --cluster.
+at feature compatibility version (FCV) 4.2 or later, they are those of the
+deployment: each mongod has a key of its own. Give --deployment --project.
+Backups at FCV 4.0 or earlier have keys of their own: give --project and
+--cluster. A fleet is all or some of the clusters, or with --deployment of the
+projects, of an Ops Manager: give --fleet instead of --project and --cluster.
 
 A rotation is a Temporal workflow. Each cluster has at most one at a time, and
-so have the deployments of a project. Every command finds it by these flags and
-by --connection. A rotation continues whether or not you watch it.
+so do the deployments of a project. Every command finds it by these flags and by
+--connection. A rotation continues whether or not you watch it.
 
 When a target fails for good, the rotation is HELD: verified targets stay
 verified, no new target starts, and the rotation waits for an operator to retry,

@@ -379,7 +379,7 @@ be read.
 
 The default of --older-than fits a quarterly schedule, whose runs are up to 92
 days apart: it leaves 8 days for the rotation, its approval and operators. For
-another schedule, add the same to the longest time between two of its runs.
+another schedule, add 8 days to the longest time between two of its runs.
 
 A cluster whose backup has its own keys is compared target by target. In a
 deployment each mongod has a key of its own, which only its snapshots name, and
@@ -390,9 +390,10 @@ checked only if a snapshot was taken from it after its last recorded rotation;
 If the ledger has rotations of both kinds for a cluster, the kind that was
 rotated last counts.
 
-A recorded cluster that is gone from Ops Manager is left out, and named, so that
-it is not overdue for ever. So is one for which Ops Manager shows no key any
-more; but one with a deployment stays, because its keys are not always shown.`
+A recorded cluster that is gone from Ops Manager is not checked, only named, so
+that it is not overdue forever. The same applies to a cluster for which Ops
+Manager no longer shows a key, unless it has a deployment, whose keys are not
+always shown.`
 
 const overdueExamples = `  keyturn overdue
 

@@ -23,14 +23,14 @@ would be rotated and which ones would be left out; "keyturn report --fleet
 changed.
 
 With --deployment, lists the processes of a project's deployments, the time of
-each one's last rotation, and its current key where a snapshot shows it. What
-would refuse the rotation refuses the plan: a member that is down, a pinned key
-identifier, a project that someone else manages. With --fleet --deployment, does
-so for every project.
+each one's last rotation, and its current key where a snapshot shows it. A plan
+is refused for the same reasons as a rotation: a member that is down, a pinned
+key identifier, a project that someone else manages. With --fleet --deployment,
+does so for every project.
 
-A plan is a dry run of the rotation under the same workflow ID: while a rotation
-of the same is running, it fails with ClusterBusy. "keyturn report --plan" shows
-the last one again.`,
+A plan is a dry run of the rotation under the same workflow ID: while that
+rotation is running, it fails with ClusterBusy. "keyturn report --plan" shows
+the last plan again.`,
 		Example: exampleFor("plan", "") + "\n  keyturn plan --deployment --project 5196d3628d022db4cbc26d9e\n  keyturn plan --fleet\n  keyturn plan --fleet --deployment",
 		Args:    cobra.NoArgs,
 	}

@@ -47,7 +47,7 @@ Formats:
   csv       one row per target; a value that a spreadsheet would take for a
             formula (one that starts with = + - @) gets a leading '
   json      exactly the workflow's result; "rotate --continue-from" reads it
-  html      one file for a browser or a printer, with nothing outside it
+  html      one self-contained file for a browser or a printer
 
 With --deployment, a target is a process: its host and replica set, the time
 that was published for it, when it restarted, what proves its new key, and the

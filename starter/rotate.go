@@ -67,7 +67,7 @@ func (f *startFlags) addPlanFlags(a *app, command *cobra.Command) {
 	flags.StringVar(&v.Change.Ticket, "ticket", "", "change ticket to record")
 	flags.StringVar(&v.Change.RequestedBy, "requested-by", a.user, "requester to record; the requester cannot approve")
 	addReasonFlag(flags, &v.Change.Reason)
-	flags.StringVar((*string)(&d.Proof), "proof", string(d.Proof), "deployment: what shows that the keys are new: agent = nothing does, the agents' word is enough; snapshot = a later snapshot of each replica set; kmip = and the KMIP server's time of its key")
+	flags.StringVar((*string)(&d.Proof), "proof", string(d.Proof), "deployment: what shows that the keys are new: agent = nothing does, the agents' reports are enough; snapshot = a later snapshot of each replica set; kmip = a snapshot, and the KMIP server's time of its key")
 	completeWith(command, "proof", proofValues)
 	command.MarkFlagsMutuallyExclusive("fleet", "expected-targets")
 	command.MarkFlagsMutuallyExclusive("deployment", "allow-unserved")
@@ -94,9 +94,9 @@ func (f *startFlags) addRotateFlags(command *cobra.Command) {
 	flags.StringVar(&f.onFailure, "on-failure", "", fmt.Sprintf("when a target fails for good: hold = start no new target, wait for an operator; continue = rotate the other targets, then fail; stop = start no new target, then fail (default %q, with --fleet %q)",
 		v.OnFailure, workflows.DefaultRotateFleetInput().Rotation.OnFailure))
 	flags.Var(&v.HoldTimeout, "hold-timeout", "how long a held rotation waits for an operator")
-	flags.Var(&v.SettleTime, "settle-time", "after a PUT with unknown outcome, how long the key must keep its old ID, or with --deployment the new time be absent, before another PUT")
+	flags.Var(&v.SettleTime, "settle-time", "after a PUT with unknown outcome, how long the key must keep its old ID, or with --deployment the new time must be absent, before another PUT")
 	flags.Var(&v.VerifyTimeout, "verify-timeout", "how long a new key may take to appear")
-	flags.Var(&d.DeployTimeout, "deploy-timeout", "deployment: how long there may be no progress after a time was published: no process that restarts or reaches the configuration")
+	flags.Var(&d.DeployTimeout, "deploy-timeout", "deployment: longest time without progress after a publication: no process restarts or reaches the configuration")
 	flags.Var(&d.ProofTimeout, "proof-timeout", "deployment: how long to wait for the snapshot of a replica set after its last member has restarted")
 	completeWith(command, "on-failure", onFailureValues)
 	command.MarkFlagsMutuallyExclusive("deployment", "verify-timeout")
@@ -326,8 +326,8 @@ func (a *app) showStarted(run client.WorkflowRun) error {
 }
 
 const rotateHelp = `Starts the rotation of a cluster, with --deployment of a project's deployments,
-or with --fleet of a fleet. While a rotation of the same is running, another one
-fails with ClusterBusy.
+or with --fleet of a fleet. While it is running, another rotation of the same
+cluster, deployments or fleet fails with ClusterBusy.
 
 For each target (a shard, a config server or a replica set), keyturn reads the
 key's ID, sends one PUT to rotate it, and reads again until the new ID appears.
@@ -340,16 +340,17 @@ use --deployment.
 
 With --deployment, a target is a process: a mongod with KMIP encryption at rest.
 For each replica set, keyturn publishes one time in the automation configuration
-and changes nothing else in it. The agents restart the members, one after the
-other, with new keys. keyturn waits until each agent reports the configuration
+and changes nothing else in it. The agents restart the members, one after
+another, with new keys. keyturn waits until each agent reports the configuration
 and each member has restarted: the process is rotated. Then the next replica set
 follows; the first one always runs alone. --proof says what else must show the
 new key, for each replica set:
 
   snapshot  a snapshot that was begun after the last restart (default); its
             member becomes verified, and the others stay rotated
-  kmip      a snapshot, and the KMIP server says that its key was made since
-  agent     nothing: the agents' word is enough
+  kmip      a snapshot, and the KMIP server says that its key was made after
+            the published time
+  agent     nothing: the agents' reports are enough
 
 Snapshots are taken hours apart: the rotation waits for them, up to
 --proof-timeout, while it rotates the next replica sets. If one is missing then,
@@ -375,12 +376,12 @@ starts, those in progress finish, and the fleet fails; "keyturn report --fleet"
 lists the failed clusters. A fleet that is started again rotates every cluster
 again. With --continue, it rotates only the clusters that the connection's last
 fleet did not rotate, and continues those that it rotated in part. It selects
-the same clusters, with the settings of the last fleet where no flag sets
-others.
+the same clusters, and keeps the settings of the last fleet unless a flag
+changes them.
 
 With --fleet --deployment, a fleet rotates the deployments of every project, or
-of --projects, each with a rotation of its own: where this help says cluster, it
-is a project. --clusters-at-a-time counts projects; each keeps its place until
+of --projects, each with a rotation of its own: read project where this help
+says cluster. --clusters-at-a-time counts projects; each keeps its place until
 its keys are proven, which takes up to --proof-timeout. Projects without
 encryption at rest count as not encrypted. Such a fleet may run at the same time
 as one of clusters, and --continue continues the last one of its kind.

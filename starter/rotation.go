@@ -77,7 +77,7 @@ func (n *rotationName) addFleetFlag(command *cobra.Command) {
 
 func (n *rotationName) addCommonFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&n.project, "project", "", "ID of the Ops Manager project, 24 hex digits")
-	flags.BoolVar(&n.deployment, "deployment", false, "the deployments of --project, whose keys protect the data and snapshots of today's MongoDB, instead of a cluster's backup")
+	flags.BoolVar(&n.deployment, "deployment", false, "the deployments of --project, whose keys protect the data and snapshots of current MongoDB versions, instead of a cluster's backup")
 	flags.StringVar(&n.connection, "connection", workflows.DefaultConnection, "name of the Ops Manager connection configured in the worker")
 }
 

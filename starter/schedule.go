@@ -180,10 +180,10 @@ func (s *session) awaitSchedule(ctx context.Context, id string, isDone func(*sch
 
 func (a *app) triggerScheduleCommand() *cobra.Command {
 	return a.onSchedule(&cobra.Command{
-		Use: "trigger", Short: "Start a run now, also of a paused schedule",
+		Use: "trigger", Short: "Start a run now, even if the schedule is paused",
 		Long: `Starts a run of the schedule now, even if the schedule is paused. It is refused
-while a run of the schedule or another rotation of the same is running: such
-a run would fail with ClusterBusy and pause the schedule.`,
+while a run of the schedule, or another rotation that it would conflict with, is
+running: such a run would fail with ClusterBusy and pause the schedule.`,
 	}, "", func(ctx context.Context, s *session, found *schedule) error {
 		if err := a.conflict(ctx, s, found); err != nil {
 			return err

@@ -195,13 +195,13 @@ func changedLines(before, after string) (lines []string) {
 	return lines
 }
 
-const applyHelp = `Creates the schedule of a cluster's rotation, with --deployment of that of a
-project's deployments, or with --fleet of a fleet's of either, or updates it to
-match the flags, and prints what changes. Give all flags each time: a setting
-whose flag is left out gets the flag's default, also where the schedule had
-another value. Check with --diff. Only --paused and --note keep what the
-schedule has: a paused schedule stays paused unless you give --paused=false.
-What has no flag, such as days excluded in the Web UI, stays as it is.
+const applyHelp = `Creates a schedule, or updates it to match the flags, and prints what changes.
+The schedule rotates a cluster, with --deployment a project's deployments, or
+with --fleet a fleet of either. Give all flags each time: a setting whose flag
+is left out gets the flag's default, even if the schedule had another value.
+Check with --diff. Only --paused and --note keep what the schedule has: a paused
+schedule stays paused unless you give --paused=false. What has no flag, such as
+days excluded in the Web UI, stays as it is.
 
 --cron follows Temporal: if both day of month and weekday are given, both must
 match. An expression that no date matches is refused. A time that does not exist

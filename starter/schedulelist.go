@@ -171,7 +171,7 @@ rotated, rotatedWithSkips or planned with counts; running with its progress;
 busy (another rotation of the cluster was running, nothing was done); stopped
 (people rejected, aborted or canceled it, or did not approve it in time; the
 schedule goes on); failed with the error; unknown (past Temporal's retention);
-or never. After the list stands which schedules a failure has paused.`,
+or never. Schedules that a failure has paused are named after the list.`,
 		Example: "  keyturn schedule list\n  keyturn schedule list -o json | jq -r '.[] | select(.paused) | .id'",
 	}
 	command.RunE = a.action(func(ctx context.Context, _ *cobra.Command) error {

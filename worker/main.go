@@ -95,7 +95,7 @@ func oneLine(text string) string {
 const help = `Run keyturn's workflows and activities until SIGTERM or SIGINT.
 
 All settings are environment variables; an empty value counts as unset. If a
-setting is wrong, the worker exits at its start with one line that names the
+setting is wrong, the worker exits at startup with one line that names the
 setting.
 
 Ops Manager, as the connection "default":
@@ -202,9 +202,9 @@ event, are warnings there, and do not make the worker unready. The command
 "health" requests /readyz of the local worker: exit code 0 = ready, 1 = not
 ready, with the reason in one line.
 
-If Temporal cannot be reached, the worker logs a warning and retries without
-end, at intervals of up to 10 seconds. It exits if the namespace does not exist,
-or if Temporal refuses the credentials or the client certificate.
+If Temporal cannot be reached, the worker logs a warning and keeps retrying, at
+intervals of up to 10 seconds. It exits if the namespace does not exist, or if
+Temporal refuses the credentials or the client certificate.
 
 SIGTERM drains the worker: it accepts no new work and lets activities in
 progress finish for up to 60 seconds (allow more than that before killing it). A
