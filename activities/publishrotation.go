@@ -208,7 +208,7 @@ func (p *publication) read(ctx context.Context) (publishedState, error) {
 		return state, p.refusal(ErrorUnexpectedTopology, "the automation configuration has no process of this name any more", missing, "plan the rotation again")
 	case len(others) > 0:
 		return state, p.refusal(ErrorRotatedByOthers, "somebody else has set another lastKmipMasterKeyRotation since the rotation was planned", others,
-			"find out who in the project's activity feed, then plan the rotation again")
+			"find out in the project's activity feed who it was, then plan the rotation again")
 	case len(pinned) > 0:
 		return state, p.refusal(ErrorKeyIdentifierPinned, "since the rotation was planned, these processes were bound to one key by security.kmip.keyIdentifier", pinned,
 			"remove keyIdentifier from their settings first")
@@ -268,9 +268,9 @@ func settlePause(settleTime time.Duration) time.Duration {
 }
 
 var (
-	errConfigurationTooOld = errors.New("it took longer to send the automation configuration than its reading may be old")
+	errConfigurationTooOld = errors.New("the automation configuration was read too long before it could be sent")
 	errChangedBetween      = errors.New("the automation configuration changes between two readings")
-	errNotShown            = errors.New("the PUT was accepted, and the time does not show")
+	errNotShown            = errors.New("the PUT was accepted, but the configuration does not show the time")
 )
 
 // publish sends the time until all processes have it. No PUT is open between two
@@ -357,7 +357,7 @@ func (p *publication) waitAfter(ctx context.Context, err error, try int) error {
 	}{
 		{errConfigurationTooOld, ErrorOpsManagerUnavailable, "raise the worker's OPS_MANAGER_REQUESTS_PER_SECOND, or check the network"},
 		{errChangedBetween, ErrorOpsManagerUnavailable, "find out in the project's activity feed who publishes all the time, then retry"},
-		{errNotShown, ErrorUnexpectedResponse, "check OPS_MANAGER_URL and any proxy between the worker and Ops Manager, and in the project's activity feed who publishes configurations without the time"},
+		{errNotShown, ErrorUnexpectedResponse, "check OPS_MANAGER_URL and any proxy between the worker and Ops Manager, and find out in the project's activity feed who publishes configurations without the time"},
 	} {
 		if !errors.Is(err, own.err) {
 			continue

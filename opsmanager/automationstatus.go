@@ -81,7 +81,7 @@ func decodeAutomationStatus(body object) (status AutomationStatus, problem strin
 		o, _ := objectOf(raw)
 		process := decodeProcessStatus(o)
 		if process.Name == "" || names[process.Name] {
-			return status, fmt.Sprintf("process %d of the response has no name of its own", i)
+			return status, fmt.Sprintf("process %d of the response has no unique name", i)
 		}
 		names[process.Name] = true
 		status.Processes = append(status.Processes, process)

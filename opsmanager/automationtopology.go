@@ -137,7 +137,7 @@ func (a AutomationConfig) Topology() (AutomationTopology, error) {
 	names := map[string]bool{}
 	for i, p := range text.Processes {
 		if p.Name == "" || names[p.Name] {
-			return AutomationTopology{}, fmt.Errorf("process %d of the automation configuration has no name of its own", i)
+			return AutomationTopology{}, fmt.Errorf("process %d of the automation configuration has no unique name", i)
 		}
 		names[p.Name] = true
 		kmip := p.Args.Security.KMIP
@@ -171,7 +171,7 @@ func (a AutomationConfig) Topology() (AutomationTopology, error) {
 func unexpectedField(err error) error {
 	var semantic *json.SemanticError
 	if errors.As(err, &semantic) {
-		return fmt.Errorf("field %s of the automation configuration has another type than expected", semantic.JSONPointer)
+		return fmt.Errorf("field %s of the automation configuration has an unexpected type", semantic.JSONPointer)
 	}
 	return errors.New("the automation configuration cannot be decoded")
 }

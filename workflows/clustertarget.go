@@ -111,7 +111,7 @@ func notServed(connection, projectID string, version opsmanager.ServiceVersion) 
 		command += " --connection " + connection
 	}
 	return failure(ErrorNotServed, nil, "Ops Manager %s manages MongoDB 6.0 and later only, and PUT .../backupConfigs/{id}/encryptionKey serves backups of FCV 4.0 or earlier; nothing was rotated; "+
-		"the keys of today's backups are those of the deployment: rotate them with %s (workflow %s), or set allowUnserved to use this endpoint anyway", version.Text, command, RotateDeploymentType)
+		"the keys of backups at FCV 4.2 or later are those of the deployment: rotate them with %s (workflow %s), or set allowUnserved to use this endpoint anyway", version.Text, command, RotateDeploymentType)
 }
 
 // refusesUnserved is false in histories that were recorded by a worker that did

@@ -81,7 +81,7 @@ func (p *pool) GetAttributes(ctx context.Context, id string, names []kmip.Attrib
 		return nil, err
 	}
 	if answer.UniqueIdentifier != id {
-		return nil, errors.New("the answer is about another object than the one that was asked for")
+		return nil, errors.New("the answer is about a different object from the one that was asked for")
 	}
 	return answer.Attribute, nil
 }
@@ -106,7 +106,7 @@ func call[Answer kmip.OperationPayload](ctx context.Context, p *pool, request km
 	}
 	typed, ok := answer.(Answer)
 	if !ok {
-		return none, errors.New("the answer is to another operation")
+		return none, errors.New("the answer is for a different operation")
 	}
 	return typed, nil
 }
