@@ -163,7 +163,7 @@ func (k *deploymentKind) nextSteps(s *sandbox) []nextStep {
 			keyturn(r.arguments("report", "-o", "html")...) + " > report.html",
 		}},
 		{"List the keys, and what the KMIP server says about each", []string{keyturn("keys")}},
-		{"Do the same with the Temporal CLI, or any other client; here, the agents' word is enough", []string{
+		{"Do the same with the Temporal CLI, or any other client; here, the agents' reports are enough", []string{
 			s.temporalCommand("start", "--type", workflows.RotateDeploymentType, "--task-queue", workflows.DefaultTaskQueue,
 				"--workflow-id", r.workflowID, "--input", jsonOf(workflows.RotateDeploymentInput{
 					ProjectID: project, Concurrency: 2, Proof: workflows.ProofAgent, DeployTimeout: workflows.Duration(deployTimeout),

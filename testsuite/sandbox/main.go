@@ -114,7 +114,7 @@ func exitCode(err error, validFlags bool) int {
 
 func (s *settings) addFlags(command *cobra.Command) {
 	flags := command.Flags()
-	flags.BoolVar(&s.deployment, "deployment", false, "rotate the keys of a project's deployments, as today's databases have them, not those of backups")
+	flags.BoolVar(&s.deployment, "deployment", false, "rotate the keys of a project's deployments, not those of backups")
 	flags.IntVar(&s.shards, "shards", 3, "shards of each cluster, besides its config server")
 	flags.IntVar(&s.clusters, "clusters", 1, "number of sharded clusters (orders, orders2, ...), rotated one after the other")
 	flags.DurationVar(&s.memberTime, "member-time", time.Second, "with --deployment: time that an agent takes to restart a member with a new key")
@@ -177,7 +177,7 @@ command failed, its exit code. (go run turns every exit code but 0 into 1.)`
 
 const examples = `  go run ./testsuite/sandbox
 
-  # The keys of today's deployments
+  # The keys of current deployments
   go run ./testsuite/sandbox --deployment
 
   # Exit after the rotation, with its exit code
