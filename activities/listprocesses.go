@@ -506,7 +506,7 @@ func (l *processListing) check() error {
 			advice: "end the manual mode in the process's settings"},
 		{errorType: ErrorEncryptionOff, request: config, what: "not encrypted at rest with a master key in a KMIP server",
 			advice: "there is no key to rotate: enable KMIP encryption for every member of the cluster, or leave the cluster out of clusterIds"},
-		{errorType: ErrorKeyIdentifierPinned, request: config, what: "bound to one key by security.kmip.keyIdentifier, so that a rotation would not replace it",
+		{errorType: ErrorKeyIdentifierPinned, request: config, what: "bound to one key by security.kmip.keyIdentifier, so a rotation would not replace it",
 			advice: "remove keyIdentifier from the settings of the processes first"},
 		{errorType: ErrorUnexpectedTopology, request: config, what: "set to a lastKmipMasterKeyRotation that is not a time",
 			advice: "correct the value: the time of a rotation must be later"},

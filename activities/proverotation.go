@@ -250,7 +250,7 @@ func (p *proof) addEarlier(key, host string, created time.Time) {
 // find returns the first proof, or why there is none. Its error is that a member has
 // its earlier key.
 func (p *proof) find() (ProveRotationResult, error) {
-	result := ProveRotationResult{Reason: fmt.Sprintf("no snapshot of replica set %s was begun after its last member restarted at %s, and is complete", nameList([]string{p.in.ReplicaSet}), p.lastRestart.UTC().Format(time.RFC3339))}
+	result := ProveRotationResult{Reason: fmt.Sprintf("no complete snapshot of replica set %s was begun after its last member restarted at %s", nameList([]string{p.in.ReplicaSet}), p.lastRestart.UTC().Format(time.RFC3339))}
 	for _, part := range p.parts {
 		found, err := p.judge(part)
 		if err != nil {
@@ -304,7 +304,7 @@ func (p *proof) judgeNewKey(result ProveRotationResult, part keyedPart, from str
 		result.Reason = fmt.Sprintf("snapshot %s, taken from %s, names the new key %s, and %s", part.snapshot, from, part.key, describeEvidence(result.KMIP))
 		return result
 	default:
-		result.Reason = fmt.Sprintf("snapshot %s, taken from %s, names key %s; no earlier snapshot shows the key of this member before, and %s", part.snapshot, from, part.key, describeEvidence(result.KMIP))
+		result.Reason = fmt.Sprintf("snapshot %s, taken from %s, names key %s; no earlier snapshot shows the previous key of this member, and %s", part.snapshot, from, part.key, describeEvidence(result.KMIP))
 		return result
 	}
 	result.Proven, result.NewKeyUUID = true, part.key

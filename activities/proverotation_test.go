@@ -76,7 +76,7 @@ func TestASnapshotProvesARotation(t *testing.T) {
 	proven, _, err := prove(t, d, activityAttempt{}, in)
 	require.NoError(t, err)
 	assert.False(t, proven.Proven)
-	assert.Contains(t, proven.Reason, "no snapshot of replica set orders-0 was begun after")
+	assert.Contains(t, proven.Reason, "no complete snapshot of replica set orders-0 was begun after")
 
 	taken := d.TakeMemberSnapshot(in.ClusterID, simulator.MemberSnapshot{From: []string{"orders-0-2"}})
 	proven, _, err = prove(t, d, activityAttempt{}, in)
@@ -103,15 +103,15 @@ func TestSnapshotsThatProveNothing(t *testing.T) {
 		change   func(*activities.ProveRotationInput)
 		reason   string
 	}{
-		"another member, whose earlier key is not known": {snapshot: simulator.MemberSnapshot{From: []string{"orders-0-1"}}, reason: "no earlier snapshot shows the key of this member"},
+		"another member, whose earlier key is not known": {snapshot: simulator.MemberSnapshot{From: []string{"orders-0-1"}}, reason: "no earlier snapshot shows the previous key of this member"},
 		"no member is named":                             {snapshot: simulator.MemberSnapshot{From: []string{"orders-0-2"}, WithoutMachineID: true}, reason: "a member that it does not name"},
 		"no key is named":                                {snapshot: simulator.MemberSnapshot{From: []string{"orders-0-2"}, WithoutKeyID: true}, reason: "names no key"},
 		"not encrypted":                                  {snapshot: simulator.MemberSnapshot{From: []string{"orders-0-2"}, Unencrypted: true}, reason: "names no key"},
-		"not complete":                                   {snapshot: simulator.MemberSnapshot{From: []string{"orders-0-2"}, Running: true}, reason: "and is complete"},
-		"without the replica set":                        {snapshot: simulator.MemberSnapshot{From: []string{"orders-0-2"}, WithoutShards: []string{"orders-0"}}, reason: "no snapshot of replica set"},
+		"not complete":                                   {snapshot: simulator.MemberSnapshot{From: []string{"orders-0-2"}, Running: true}, reason: "no complete snapshot"},
+		"without the replica set":                        {snapshot: simulator.MemberSnapshot{From: []string{"orders-0-2"}, WithoutShards: []string{"orders-0"}}, reason: "no complete snapshot of replica set"},
 		"begun before the last member restarted": {snapshot: simulator.MemberSnapshot{From: []string{"orders-0-2"}}, change: func(in *activities.ProveRotationInput) {
 			in.Members[0].RestartedAt = time.Now().Add(time.Minute)
-		}, reason: "no snapshot of replica set"},
+		}, reason: "no complete snapshot of replica set"},
 		"a key that an earlier snapshot names": {snapshot: simulator.MemberSnapshot{From: []string{"orders-0-1"}}, change: func(in *activities.ProveRotationInput) {
 			in.Members[1].PreviousKeyUUID = "another" // so that a changed key would be a proof
 		}, reason: "which a snapshot from before the rotation names"},
@@ -200,7 +200,7 @@ func TestTheKeyOfAnEarlierRotationIsNoProof(t *testing.T) {
 			result, _, err := prove(t, d, activityAttempt{}, in)
 			require.NoError(t, err)
 			assert.False(t, result.Proven)
-			assert.Contains(t, result.Reason, "no earlier snapshot shows the key of this member before")
+			assert.Contains(t, result.Reason, "no earlier snapshot shows the previous key of this member")
 		})
 	}
 }
@@ -308,7 +308,7 @@ func TestALongWaitForASnapshotHoldsNoWorker(t *testing.T) {
 		_, _, err := prove(t, d, ends, in)
 		appErr := requireType(t, err, "Interrupted", true)
 		assert.InDelta(t, c.want.Seconds(), appErr.NextRetryDelay().Seconds(), 5, name)
-		assert.Contains(t, appErr.Message(), "not proven yet: no snapshot")
+		assert.Contains(t, appErr.Message(), "not proven yet: no complete snapshot")
 	}
 }
 

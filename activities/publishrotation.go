@@ -356,7 +356,7 @@ func (p *publication) waitAfter(ctx context.Context, err error, try int) error {
 		advice    string
 	}{
 		{errConfigurationTooOld, ErrorOpsManagerUnavailable, "raise the worker's OPS_MANAGER_REQUESTS_PER_SECOND, or check the network"},
-		{errChangedBetween, ErrorOpsManagerUnavailable, "find out in the project's activity feed who publishes all the time, then retry"},
+		{errChangedBetween, ErrorOpsManagerUnavailable, "find out in the project's activity feed who keeps publishing, then retry"},
 		{errNotShown, ErrorUnexpectedResponse, "check OPS_MANAGER_URL and any proxy between the worker and Ops Manager, and find out in the project's activity feed who publishes configurations without the time"},
 	} {
 		if !errors.Is(err, own.err) {

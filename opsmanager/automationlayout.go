@@ -136,7 +136,7 @@ func (s *scanner) value() (jsontext.Value, error) {
 
 func (s *scanner) config() (found layout, err error) {
 	var hasVersion, hasProcesses bool
-	if err := s.open('{', "it is no JSON object"); err != nil {
+	if err := s.open('{', "it is not a JSON object"); err != nil {
 		return layout{}, err
 	}
 	err = s.members(func(name string) (err error) {

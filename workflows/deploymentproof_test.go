@@ -85,7 +85,7 @@ func TestTheKeyOfAnotherMemberProvesNothing(t *testing.T) {
 	result, err := rotateAndSnapshot(env, proofInput(workflows.ProofSnapshot), simulator.MemberSnapshot{From: []string{"audit-1"}})
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeRotatedUnproven, result.Outcome)
-	assert.Contains(t, result.ReplicaSets[0].Reason, "no earlier snapshot shows the key of this member before")
+	assert.Contains(t, result.ReplicaSets[0].Reason, "no earlier snapshot shows the previous key of this member")
 	assert.NotEmpty(t, result.ReplicaSets[0].SnapshotID)
 	requirePromise(t, d, result.Targets)
 }

@@ -296,7 +296,7 @@ func (r *deploymentRotation) overwroteConcurrentChange(batch []*ProcessRecord, c
 		who = "published by: " + someNames(publishers)
 	}
 	return failure(ErrorOverwroteConcurrentChange, nil,
-		"PUT of the automation configuration of project %s: its version went from %d to %d, so that someone else may have published at the same moment, and their change may be lost (%s); "+
+		"PUT of the automation configuration of project %s: its version went from %d to %d, so someone else may have published at the same moment, and their change may be lost (%s); "+
 			"the time %s is published for %s: compare the configuration with what they published, then retry these targets to go on waiting for them",
 		r.input.ProjectID, change.VersionBefore, change.VersionAfter, who, batch[0].RotateAt.Format(time.RFC3339), namesOfSets(batch))
 }

@@ -96,7 +96,7 @@ func (h handover[Result]) run(ctx workflow.Context, input converter.RawValue) (*
 	err := workflow.ExecuteChildWorkflow(ctx, h.workflowType, input).Get(ctx, &result)
 	switch {
 	case temporal.IsWorkflowExecutionAlreadyStartedError(err) && wasReset:
-		return nil, failure(ErrorClusterBusy, nil, "this workflow was reset, which starts no second rotation: "+
+		return nil, failure(ErrorClusterBusy, nil, "this workflow was reset; a reset starts no second rotation: "+
 			"see workflow %s for the result of the rotation; to rotate again, start a new rotation", h.id)
 	case temporal.IsWorkflowExecutionAlreadyStartedError(err):
 		return nil, h.busy(h.id)

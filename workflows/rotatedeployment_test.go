@@ -289,7 +289,7 @@ func TestRotatedUnproven(t *testing.T) {
 	require.Len(t, result.ReplicaSets, 1)
 	assert.Equal(t, "audit", result.ReplicaSets[0].ReplicaSet)
 	assert.Empty(t, result.ReplicaSets[0].ProvenBy)
-	assert.Contains(t, result.ReplicaSets[0].Reason, "no snapshot of replica set audit was begun after its last member restarted")
+	assert.Contains(t, result.ReplicaSets[0].Reason, "no complete snapshot of replica set audit was begun after its last member restarted")
 	waited := result.FinishedAt.Sub(*result.Targets[0].RotatedAt)
 	assert.Greater(t, waited, 25*time.Hour)
 	assert.Less(t, waited, 27*time.Hour)

@@ -270,7 +270,7 @@ func (v *verifier) fault(x examination) (Reason, string) {
 		return ReasonLink, fmt.Sprintf("it follows an entry with hash %s, the one before it has %s", orNone(entry.PreviousHash), orNone(v.previous.Hash))
 	}
 	if chain := entry.ChainName(); chain != entry.Chain {
-		return ReasonLink, fmt.Sprintf("its fields belong into chain %s", chain)
+		return ReasonLink, fmt.Sprintf("its fields belong to chain %s", chain)
 	}
 	if err := v.signatureFault(x); err != nil {
 		return ReasonSignature, err.Error()
