@@ -33,7 +33,7 @@ func (f *continueFlags) addFlags(command *cobra.Command) {
 // check: what is continued says which clusters.
 func (f *continueFlags) check(name rotationName, clusters []string) error {
 	if name.deployment && len(clusters) > 0 && (f.lastRun || f.file != "") {
-		return usageErrorf("--cluster: cannot be used with --deployment --continue: what is continued keeps its clusters")
+		return usageErrorf("--cluster: cannot be used with --deployment --continue: a continued rotation keeps its clusters")
 	}
 	return nil
 }

@@ -185,7 +185,7 @@ func (e *evidence) records(ctx context.Context, l *ledger.Ledger) iter.Seq2[ledg
 			next++
 		}
 		if next < len(e.entries) {
-			yield(ledgerentry.Entry{}, errors.New("the ledger has changed while it was read: entries are gone"))
+			yield(ledgerentry.Entry{}, errors.New("the ledger changed while it was being read: entries are gone"))
 		}
 	}
 }

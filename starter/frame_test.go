@@ -168,7 +168,7 @@ func TestPlainLinesHaveTheTimeAndTellOfATroubleOnce(t *testing.T) {
 		v.notice(notice)
 	}
 	v.show(clusterStatusOf(progressOf(workflows.PhaseReading)))
-	want := "2026-03-01T12:00:00Z no worker\n2026-03-01T12:00:00Z the progress is known again\n2026-03-01T12:00:00Z orders is reading\n"
+	want := "2026-03-01T12:00:00Z no worker\n2026-03-01T12:00:00Z the progress can be read again\n2026-03-01T12:00:00Z orders is reading\n"
 	assert.Equal(t, want, out.String())
 }
 

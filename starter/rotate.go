@@ -94,7 +94,7 @@ func (f *startFlags) addRotateFlags(command *cobra.Command) {
 	flags.StringVar(&f.onFailure, "on-failure", "", fmt.Sprintf("when a target fails for good: hold = start no new target, wait for an operator; continue = rotate the other targets, then fail; stop = start no new target, then fail (default %q, with --fleet %q)",
 		v.OnFailure, workflows.DefaultRotateFleetInput().Rotation.OnFailure))
 	flags.Var(&v.HoldTimeout, "hold-timeout", "how long a held rotation waits for an operator")
-	flags.Var(&v.SettleTime, "settle-time", "after a PUT with unknown outcome, how long the key must keep its old ID, or with --deployment the new time must be absent, before another PUT")
+	flags.Var(&v.SettleTime, "settle-time", "after a PUT with an unknown outcome, how long the key must keep its old ID, or with --deployment the new time must be absent, before another PUT")
 	flags.Var(&v.VerifyTimeout, "verify-timeout", "how long a new key may take to appear")
 	flags.Var(&d.DeployTimeout, "deploy-timeout", "deployment: longest time without progress after a publication: no process restarts or reaches the configuration")
 	flags.Var(&d.ProofTimeout, "proof-timeout", "deployment: how long to wait for the snapshot of a replica set after its last member has restarted")

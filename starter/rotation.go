@@ -69,7 +69,7 @@ func (n *rotationName) addTargetFlags(command *cobra.Command) {
 }
 
 func (n *rotationName) addFleetFlag(command *cobra.Command) {
-	command.Flags().BoolVar(&n.fleet, "fleet", false, "the connection's fleet, instead of --project and --cluster; with --deployment, that of the deployments of its projects")
+	command.Flags().BoolVar(&n.fleet, "fleet", false, "the connection's fleet, instead of --project and --cluster; with --deployment, the connection's fleet of deployments")
 	for _, other := range []string{"project", "cluster"} {
 		command.MarkFlagsMutuallyExclusive("fleet", other)
 	}

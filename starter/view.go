@@ -15,7 +15,7 @@ import (
 // view shows a rotation while it runs. One goroutine calls its methods.
 type view interface {
 	show(statusView)
-	// notice shows why the progress is not known; "" = it is known again.
+	// notice shows why the progress is not known; "" = it can be read again.
 	notice(string)
 	// tick is called about once a second.
 	tick()
@@ -59,7 +59,7 @@ func (v *lineView) println(line string) {
 func (v *lineView) notice(text string) {
 	if text != v.noticed {
 		v.noticed = text
-		v.println(cmp.Or(clean(text), "the progress is known again"))
+		v.println(cmp.Or(clean(text), "the progress can be read again"))
 	}
 }
 
