@@ -153,7 +153,7 @@ const help = `Starts these on loopback addresses of this machine:
 
   - a real Temporal server with its Web UI: the program temporal on the PATH; else
     the official one, which is downloaded once; if that fails, the same version,
-    whose first build takes 5 to 15 minutes
+    whose first build takes 2 to 15 minutes
   - a simulated Ops Manager with a sharded cluster that has encrypted backups
   - a simulated KMIP server, in which that Ops Manager makes its keys
   - the worker, which rotates the keys and asks the KMIP server about each new one

@@ -58,7 +58,7 @@ func (f finder) isBuilt(cache cache) bool {
 // lived as long.
 func (f finder) build(ctx context.Context, cache cache, lock *lockFile, reason string) (string, error) {
 	reporter := newReporter(f.progress, func(running time.Duration) string {
-		return fmt.Sprintf("%s; building it for %s, the first build takes 5 to 15 minutes", reason, running)
+		return fmt.Sprintf("%s; building it for %s, the first build takes 2 to 15 minutes", reason, running)
 	})
 	path, err := f.runBuild(ctx, cache, lock)
 	reporter.stop()
