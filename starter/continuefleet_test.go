@@ -123,7 +123,7 @@ func TestATerminatedRotationOfAFleetIsContinued(t *testing.T) {
 	s := newFixture(t, 1)
 	s.OM.Inject(simulator.RateLimited("PUT", s.cluster.ConfigID, "1").Always())
 	s.StartWorker()
-	s.expect(s.fleet("--retry-timeout", "10m"), exitDone)
+	s.expect(s.fleet("--retry-timeout", "10m", "--settle-time", "100ms"), exitDone)
 	eventually(t, "a verified shard", func() bool {
 		return len(s.OM.Ledger().Applied(s.cluster.ShardIDs[0])) == 1 && s.inProgress(s.cluster.ConfigID)
 	})

@@ -80,8 +80,20 @@ func prepare() error {
 		shared.server, err = attach(ctx, shared.executable, *address, *namespace)
 		return err
 	}
-	shared.server, err = Start(ctx, Options{Executable: shared.executable, postgresql: shared.postgresql})
+	options := Options{Executable: shared.executable, postgresql: shared.postgresql}
+	if shared.postgresql == nil {
+		options.DynamicConfig = promptDeletion
+	}
+	shared.server, err = Start(ctx, options)
 	return err
+}
+
+// promptDeletion: a workflow is deleted only once Temporal has stored that the tasks
+// of its end are done, which it does every 30 seconds by default. The 512 shards of
+// the server on PostgreSQL would store it far too often.
+var promptDeletion = map[string]string{
+	"history.transferProcessorUpdateAckInterval":   `"1s"`,
+	"history.visibilityProcessorUpdateAckInterval": `"1s"`,
 }
 
 // preparationContext ends after nine tenths of the test timeout (10 minutes by
