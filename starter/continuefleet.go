@@ -115,20 +115,30 @@ func (a *app) lastFleet(ctx context.Context, s *session) (fleetRun, error) {
 		return fleetRun{}, s.explain(err)
 	}
 	for _, info := range runs {
-		run, err := s.startOf(ctx, info)
-		if err != nil {
+		run, isRotation, err := a.fleetOf(ctx, s, info)
+		switch {
+		case isNotFound(err): // Temporal's list still has a run that it has forgotten since
+		case err != nil:
 			return fleetRun{}, s.explain(err)
-		}
-		if name := run.name(); name.connection != a.rotation.connection || name.deployment != a.rotation.deployment || run.input.Rotation.DryRun {
-			continue
-		}
-		if wasRefused, err := a.wasRefused(ctx, s, run); err != nil {
-			return fleetRun{}, err
-		} else if !wasRefused {
+		case isRotation:
 			return run, nil
 		}
 	}
 	return fleetRun{}, fmt.Errorf("none of the last %d fleets was a rotation of %s of connection %s: start a fleet without --continue", len(runs), a.rotation.kind().records, a.rotation.connection)
+}
+
+// fleetOf reads a run of a fleet, and reports whether it is a rotation of the named
+// connection and kind.
+func (a *app) fleetOf(ctx context.Context, s *session, info *workflowpb.WorkflowExecutionInfo) (run fleetRun, isRotation bool, err error) {
+	run, err = s.startOf(ctx, info)
+	if err != nil {
+		return run, false, err
+	}
+	if name := run.name(); name.connection != a.rotation.connection || name.deployment != a.rotation.deployment || run.input.Rotation.DryRun {
+		return run, false, nil
+	}
+	wasRefused, err := a.wasRefused(ctx, s, run)
+	return run, !wasRefused, err
 }
 
 // wasRefused reports whether a fleet never was one, because its input was wrong.

@@ -1,15 +1,26 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"keyturn/internal/ledger"
+	"keyturn/internal/setting"
 	"keyturn/testsuite/simulator"
+	"keyturn/testsuite/support/fixture"
 	"keyturn/workflows"
 )
 
@@ -160,4 +171,58 @@ func TestAFleetOlderThanTheRetentionIsNotContinued(t *testing.T) {
 	err = run.Get(t.Context(), nil)
 	require.ErrorContains(t, err, "orders (InvalidInput)")
 	assert.Zero(t, s.applied())
+}
+
+// forgetful is a client whose list of workflows begins with a run that Temporal no
+// longer has.
+type forgetful struct {
+	client.Client
+	run *workflowpb.WorkflowExecutionInfo
+}
+
+func (c forgetful) ListWorkflow(ctx context.Context, request *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
+	listed, err := c.Client.ListWorkflow(ctx, request)
+	if err == nil && len(request.GetNextPageToken()) == 0 {
+		listed.Executions = append([]*workflowpb.WorkflowExecutionInfo{c.run}, listed.GetExecutions()...)
+	}
+	return listed, err
+}
+
+// Temporal's list of workflows may be late when it has deleted a run.
+func TestRunsThatTemporalHasForgottenSinceItListedThem(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t, 1)
+	audit := s.OM.AddReplicaSet(testProject, "audit")
+	url := "sqlite://" + filepath.Join(t.TempDir(), "ledger.db")
+	s.Ledger = fixture.LedgerAt(t, url, ledger.Options{}).Open
+	s.StartWorker()
+	s.expect(s.fleet("--wait"), exitDone)
+	eventually(t, "Temporal's list of workflows", func() bool { return s.onFleet("report", "--each-cluster", "-o", "csv").code == exitDone })
+	described, err := s.Temporal.DescribeWorkflowExecution(t.Context(), s.fleetID(), "")
+	require.NoError(t, err)
+	fleet := described.GetWorkflowExecutionInfo()
+	a, stdout, _ := newTestApp()
+	a.env, a.format = setting.Environment{ledger.URLVariable: url}, formatJSON
+	a.rotation = rotationName{connection: s.Connection, fleet: true}
+	listing := func(id string) *session {
+		return &session{Client: forgetful{s.Temporal, &workflowpb.WorkflowExecutionInfo{
+			Execution: &commonpb.WorkflowExecution{WorkflowId: id, RunId: uuid.NewString()}, StartTime: timestamppb.Now(),
+			Status: enumspb.WORKFLOW_EXECUTION_STATUS_FAILED, ParentExecution: fleet.GetExecution(),
+		}}}
+	}
+
+	last, err := a.lastFleet(t.Context(), listing(s.fleetID()))
+	require.NoError(t, err)
+	assert.Equal(t, fleet.GetExecution().GetRunId(), last.runID)
+
+	rotation := workflows.RotateClusterID(s.Connection, testProject, audit.ID)
+	s.forget(rotation)
+	require.NoError(t, a.reportEachCluster(t.Context(), listing(rotation), fleet))
+	var clusters []reportedCluster
+	require.NoError(t, json.Unmarshal(stdout.Bytes(), &clusters))
+	ids := map[string]string{}
+	for _, cluster := range clusters {
+		ids[cluster.WorkflowID] = cluster.Status
+	}
+	assert.Equal(t, map[string]string{s.id(): "Completed", rotation: "Completed"}, ids, "the second one is from the ledger")
 }

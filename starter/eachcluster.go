@@ -59,9 +59,12 @@ func (a *app) reportEachCluster(ctx context.Context, s *session, run *workflowpb
 		if children, more, err = pages.next(ctx); err != nil {
 			return err
 		}
-		clusters, err := s.clustersOf(ctx, children)
+		clusters, forgotten, err := s.clustersOf(ctx, children)
 		if err != nil {
 			return err
+		}
+		for _, id := range forgotten {
+			delete(pages.seen, id)
 		}
 		if err := out.write(clusters); err != nil {
 			return err
@@ -283,18 +286,33 @@ func (p *fleetPages) isOurs(ctx context.Context, runID string) (bool, error) {
 	return p.chains[runID] == p.first, nil
 }
 
-// clustersOf reads the results of rotations, in their order.
-func (s *session) clustersOf(ctx context.Context, children []*workflowpb.WorkflowExecutionInfo) ([]fleetCluster, error) {
-	clusters := make([]fleetCluster, len(children))
+// clustersOf reads the results of rotations, in their order. Of those that Temporal has
+// forgotten since it listed them, it returns the workflow IDs.
+func (s *session) clustersOf(ctx context.Context, children []*workflowpb.WorkflowExecutionInfo) (clusters []fleetCluster, forgotten []string, err error) {
+	read := make([]fleetCluster, len(children))
+	isGone := make([]bool, len(children))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxParallelReads)
 	for i, child := range children {
 		group.Go(func() (err error) {
-			clusters[i], err = s.clusterOf(ctx, child)
+			read[i], err = s.clusterOf(ctx, child)
+			if isGone[i] = isNotFound(err); isGone[i] {
+				return nil
+			}
 			return err
 		})
 	}
-	return clusters, group.Wait()
+	if err := group.Wait(); err != nil {
+		return nil, nil, err
+	}
+	for i, cluster := range read {
+		if isGone[i] {
+			forgotten = append(forgotten, cluster.WorkflowID)
+			continue
+		}
+		clusters = append(clusters, cluster)
+	}
+	return clusters, forgotten, nil
 }
 
 func (s *session) clusterOf(ctx context.Context, child *workflowpb.WorkflowExecutionInfo) (fleetCluster, error) {

@@ -3,6 +3,7 @@ package endtoend
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -108,6 +109,7 @@ func TestFleetOfDeploymentsContinuesAnother(t *testing.T) {
 	s.StartWorker()
 	input := deploymentFleetOf(s, projects)
 	input.ClustersAtATime = 1
+	input.Rotation.DeployTimeout = workflows.Duration(time.Minute) // agents are asked every 20th of it, or every 5 seconds
 	before := s.StartFleet(input)
 	_, err := s.FleetResult(before)
 	fixture.RequireFailure(t, err, workflows.ErrorPartialFailure)
