@@ -54,6 +54,7 @@ func TestLastRotationOfACluster(t *testing.T) {
 }
 
 func TestClustersAreListedWithTheirLastRotation(t *testing.T) {
+	t.Parallel()
 	s := newFixture(t, 1)
 	billing := s.OM.AddReplicaSet(testProject, "billing")
 	stop := s.StartWorker()
@@ -98,6 +99,7 @@ func TestClustersAreListedWithTheirLastRotation(t *testing.T) {
 
 // A worker of an earlier version fails the workflow's tasks, again and again.
 func TestClustersNeedAWorkerThatKnowsTheWorkflow(t *testing.T) {
+	t.Parallel()
 	s := newFixture(t, 1)
 	earlier := sdkworker.New(s.Temporal, s.TaskQueue, sdkworker.Options{})
 	earlier.RegisterWorkflowWithOptions(workflows.RotateCluster, workflow.RegisterOptions{Name: workflows.RotateClusterType})
@@ -107,6 +109,7 @@ func TestClustersNeedAWorkerThatKnowsTheWorkflow(t *testing.T) {
 }
 
 func TestClusterByItsDisplayName(t *testing.T) {
+	t.Parallel()
 	s := newFixture(t, 1)
 	s.StartWorker()
 	twin := s.OM.AddReplicaSet(testProject, "twin")

@@ -30,6 +30,7 @@ func actionsOf(t *testing.T, result *workflows.RotateClusterResult) []workflows.
 }
 
 func TestResultListsEveryAction(t *testing.T) {
+	t.Parallel()
 	env, _, input := held(t)
 	input.RequireApproval = true
 	env.When(fixture.InPhase(workflows.PhaseAwaitingApproval), func(workflows.Progress) {
@@ -60,6 +61,7 @@ func TestResultListsEveryAction(t *testing.T) {
 }
 
 func TestFailureListsTheActionThatEndedTheRotation(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	for _, test := range []struct {
@@ -89,6 +91,7 @@ func TestFailureListsTheActionThatEndedTheRotation(t *testing.T) {
 // The newest actions are the ones that are kept, also by the next run. The ledger has
 // all who acted.
 func TestOlderActionsAreCounted(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	env := fixture.NewSDK(t, om)
@@ -135,6 +138,7 @@ func TestOlderActionsAreCounted(t *testing.T) {
 
 // A failure before any PUT rotated nothing, whatever an earlier run did.
 func TestFailureSaysWhetherAnythingWasRotated(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	first, err := fixture.NewSDK(t, om).Rotate(fixture.Input(cluster.ID))

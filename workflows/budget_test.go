@@ -60,6 +60,7 @@ func fullEvidence(name string) *KeyEvidence {
 // Evidence becomes shorter before a record loses anything, and its outcome stays
 // with every verified target of the largest rotation.
 func TestEvidenceOfTheLargestRotationKeepsItsOutcome(t *testing.T) {
+	t.Parallel()
 	for name, text := range hostileTexts {
 		t.Run(name, func(t *testing.T) {
 			result := largest("")
@@ -88,6 +89,7 @@ func TestEvidenceOfTheLargestRotationKeepsItsOutcome(t *testing.T) {
 
 // What is counted of evidence is what its JSON takes.
 func TestEvidenceBytesAreThoseOfTheJSON(t *testing.T) {
+	t.Parallel()
 	full := fullEvidence("")
 	for _, e := range []KeyEvidence{*full, {Outcome: EvidenceForbidden}, {Outcome: EvidenceWitnessed, State: "Active", InitialDate: full.InitialDate}} {
 		without, with := TargetRecord{compact: true}, TargetRecord{compact: true, KMIP: &e}
@@ -114,6 +116,7 @@ func rotationOf(result *RotateClusterResult) *clusterRotation {
 }
 
 func TestLargestResultFits(t *testing.T) {
+	t.Parallel()
 	for name, text := range hostileTexts {
 		t.Run(name, func(t *testing.T) {
 			r := rotationOf(largest(text))
@@ -155,6 +158,7 @@ func TestLargestResultFits(t *testing.T) {
 
 // Texts are as long as there is room for them.
 func TestTextsAreShortenedOnlyAsMuchAsNeeded(t *testing.T) {
+	t.Parallel()
 	for targets, want := range map[int]int{10: 2000, 280: 2000, 1000: 500, 4001: 20} {
 		result := largest(strings.Repeat("\u00e9", maxText))
 		result.Actions = nil
@@ -177,6 +181,7 @@ func TestTextsAreShortenedOnlyAsMuchAsNeeded(t *testing.T) {
 }
 
 func TestTextBytesAreThoseOfTheJSON(t *testing.T) {
+	t.Parallel()
 	for _, text := range []string{"", "plain", "<>&\u2028\u2029", "\x00\x01\x1f\x7f", "\"\\\n\r\t\b\f", "é\U0001F511", "\xff\xfea", "ab\u00adc"} {
 		assert.GreaterOrEqual(t, textBytes(text, maxText, maxPayload), jsonBytes(text)-2, "%q", text)
 		assert.LessOrEqual(t, textBytes(text, maxText, maxPayload), jsonBytes(text)+8, "%q", text)
@@ -185,6 +190,7 @@ func TestTextBytesAreThoseOfTheJSON(t *testing.T) {
 
 // Through Nexus, the details of a failure travel in Base64.
 func TestDetailsOfAFailureFitIntoBase64(t *testing.T) {
+	t.Parallel()
 	details := func(targets int) *RotateClusterResult {
 		result := largest(strings.Repeat("<", maxText))
 		result.Targets = result.Targets[:targets]

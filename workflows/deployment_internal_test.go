@@ -19,6 +19,7 @@ import (
 const inputProject = `"projectId":"5196D3628d022db4cbc26d9e"`
 
 func TestDeploymentInputHasDefaults(t *testing.T) {
+	t.Parallel()
 	input, err := parseRotateDeploymentInput(rawJSON(`{`+inputProject+`}`), time.Now())
 	require.NoError(t, err)
 	want := RotateDeploymentInput{
@@ -38,6 +39,7 @@ func TestDeploymentInputHasDefaults(t *testing.T) {
 
 // Every fault is named, with its field, in one message.
 func TestDeploymentInputIsChecked(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 26, 4, 0, 0, 0, time.UTC)
 	for text, faults := range map[string][]string{
 		`{}`: {"projectId: is required"},
@@ -113,6 +115,7 @@ func deploymentOf(result *RotateDeploymentResult) *deploymentRotation {
 }
 
 func TestLargestDeploymentFits(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"controls", "emoji"} {
 		text := hostileTexts[name]
 		t.Run(name, func(t *testing.T) {
@@ -150,6 +153,7 @@ func TestLargestDeploymentFits(t *testing.T) {
 
 // Through Nexus, the details of a failure travel in Base64.
 func TestDetailsOfADeploymentsFailureFitIntoBase64(t *testing.T) {
+	t.Parallel()
 	for _, targets := range []int{10, 2_000} {
 		result := largestDeployment(strings.Repeat("<", maxText))
 		result.Targets, result.ReplicaSets = result.Targets[:targets], result.ReplicaSets[:targets/3]
@@ -165,6 +169,7 @@ func TestDetailsOfADeploymentsFailureFitIntoBase64(t *testing.T) {
 
 // What is counted of a record is what its JSON takes, whatever is empty in it.
 func TestProcessBytesAreThoseOfTheJSON(t *testing.T) {
+	t.Parallel()
 	full := largestDeployment("").Targets[1]
 	full.Error, full.FirstError, full.KMIP = nil, nil, nil
 	empty := ProcessRecord{Process: "orders-0-0"}
@@ -180,6 +185,7 @@ func TestProcessBytesAreThoseOfTheJSON(t *testing.T) {
 }
 
 func TestRotateDeploymentResultOf(t *testing.T) {
+	t.Parallel()
 	failed := func(details any) error { // as Temporal reports it
 		converter := temporal.GetDefaultFailureConverter()
 		return converter.FailureToError(converter.ErrorToFailure(temporal.NewApplicationErrorWithOptions("x", string(ErrorAborted), temporal.ApplicationErrorOptions{Details: []any{details}})))
@@ -198,6 +204,7 @@ func TestRotateDeploymentResultOf(t *testing.T) {
 }
 
 func TestRotateDeploymentIDs(t *testing.T) {
+	t.Parallel()
 	id := RotateDeploymentID("prod", "5196D3628d022db4cbc26d9e")
 	assert.Equal(t, "rotate-deployment:prod:5196d3628d022db4cbc26d9e", id)
 	connection, projectID, ok := ParseRotateDeploymentID(id)
@@ -225,6 +232,7 @@ func atTime(text string) *time.Time {
 // Processes that have a time go first, all of one time; then the replica sets in
 // their order, the first one alone.
 func TestNextBatch(t *testing.T) {
+	t.Parallel()
 	r := deploymentOf(&RotateDeploymentResult{Targets: []ProcessRecord{
 		process("a0", "a", StatusPending), process("a1", "a", StatusPending), process("b0", "b", StatusPending), process("b1", "b", StatusSkipped), process("c0", "c", StatusPending),
 		process("d0", "d", StatusPending),

@@ -43,6 +43,7 @@ func errorTypeNames(t *testing.T, file string) (constants, listed []string) {
 }
 
 func TestErrorTypesAreComplete(t *testing.T) {
+	t.Parallel()
 	constants, listed := errorTypeNames(t, "errors.go")
 	assert.ElementsMatch(t, constants, listed)
 	ofActivities, _ := errorTypeNames(t, filepath.Join("..", "activities", "errors.go"))
@@ -51,6 +52,7 @@ func TestErrorTypesAreComplete(t *testing.T) {
 }
 
 func TestErrorTypeOf(t *testing.T) {
+	t.Parallel()
 	aborted := temporal.NewNonRetryableApplicationError("aborted by lee", string(ErrorAborted), nil)
 	assert.Equal(t, ErrorAborted, ErrorTypeOf(errors.Join(errors.New("outer"), aborted)))
 	assert.Empty(t, ErrorTypeOf(errors.New("connection lost")))
@@ -58,6 +60,7 @@ func TestErrorTypeOf(t *testing.T) {
 }
 
 func TestErrorLabelHasKnownValuesOnly(t *testing.T) {
+	t.Parallel()
 	for _, errorType := range ErrorTypes {
 		assert.Equal(t, string(errorType), errorLabel(errorType))
 	}

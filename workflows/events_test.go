@@ -32,6 +32,7 @@ func typesOf(receiver *eventreceiver.Server) map[string]int {
 
 // The next run has not listed the targets, and knows all the same that events are sent.
 func TestTheNextRunSendsEvents(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "orders")
 	om.Inject(simulator.AccessListRefusal(http.MethodPut, set.ID))
@@ -79,6 +80,7 @@ func TestTheNextRunOfADeploymentSendsEvents(t *testing.T) {
 // The workers get a receiver one after the other, and the one that records the end has
 // none yet.
 func TestTheEndIsAnEventAlthoughAnotherWorkerRecordsIt(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	sender, receiver := fixture.NewEvents(t)
 	env := fixture.NewSDK(t, om)
@@ -95,6 +97,7 @@ func TestTheEndIsAnEventAlthoughAnotherWorkerRecordsIt(t *testing.T) {
 
 // What grows with a cluster stays out of an event.
 func TestAnEventIsSmallForALargeCluster(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 200)
 	sender, receiver := fixture.NewEvents(t)
@@ -116,6 +119,7 @@ func TestAnEventIsSmallForALargeCluster(t *testing.T) {
 // An event that nobody takes is given up and counted, here after the ten attempts of
 // the SDK's environment.
 func TestAnEventThatIsGivenUpIsCounted(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	sender, receiver := fixture.NewEvents(t)
 	receiver.AnswerWith(eventreceiver.Answer{Status: http.StatusServiceUnavailable})

@@ -28,6 +28,7 @@ func startWithKMIP(t *testing.T, options kmipsimulator.Options) (*simulator.Serv
 // Each target is verified, and its record says what the KMIP server says about the
 // new key. The server is asked once for each new key, and about no other one.
 func TestRecordsHaveKMIPEvidence(t *testing.T) {
+	t.Parallel()
 	began := time.Now().UTC().Truncate(time.Second)
 	om, kmip := startWithKMIP(t, kmipsimulator.Options{})
 	orders := om.AddShardedCluster(project, "orders", 3)
@@ -53,6 +54,7 @@ func TestRecordsHaveKMIPEvidence(t *testing.T) {
 
 // Whatever is wrong with the KMIP server, the rotation ends as it does without one.
 func TestNoEvidenceFailsNoRotation(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		options kmipsimulator.Options
 		disturb func(*kmipsimulator.Server)
@@ -91,6 +93,7 @@ func TestNoEvidenceFailsNoRotation(t *testing.T) {
 // Keys that the KMIP server does not have are in no way verified less, but the
 // record and its remark say so.
 func TestAbsentKeyIsRemarked(t *testing.T) {
+	t.Parallel()
 	kmip := kmipsimulator.StartForTest(t, kmipsimulator.Options{})
 	kmip.MakeKey(t, "another")
 	om := simulator.Start(t, simulator.Options{})
@@ -105,6 +108,7 @@ func TestAbsentKeyIsRemarked(t *testing.T) {
 }
 
 func TestWithoutKMIPServerRecordsHaveNoEvidence(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	result, err := fixture.NewSDK(t, om).Rotate(fixture.Input(set.ID))
@@ -115,6 +119,7 @@ func TestWithoutKMIPServerRecordsHaveNoEvidence(t *testing.T) {
 // A target that an earlier rotation verified keeps its evidence. One that only
 // this rotation verifies, by reading, gets evidence of its own.
 func TestEvidenceOfCarriedOverTargets(t *testing.T) {
+	t.Parallel()
 	om, kmip := startWithKMIP(t, kmipsimulator.Options{})
 	orders := om.AddShardedCluster(project, "orders", 2)
 	first, err := fixture.NewSDKWithKMIP(t, om, kmip.EvidenceClient(t, "keyturn")).Rotate(fixture.Input(orders.ID))
@@ -140,6 +145,7 @@ func TestEvidenceOfCarriedOverTargets(t *testing.T) {
 }
 
 func TestForgedEvidenceIsRefused(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	later := time.Now().Add(time.Hour)
@@ -159,6 +165,7 @@ func TestForgedEvidenceIsRefused(t *testing.T) {
 
 // Each listed key is asked about once, also one that several clusters use.
 func TestListedKeysHaveEvidence(t *testing.T) {
+	t.Parallel()
 	om, kmip := startWithKMIP(t, kmipsimulator.Options{})
 	orders := om.AddShardedCluster(project, "orders", 3)
 	audit := om.AddReplicaSet(project, "audit")
@@ -185,6 +192,7 @@ func TestListedKeysHaveEvidence(t *testing.T) {
 
 // A KMIP server that gives no answer is asked about one key of a listing.
 func TestListingStopsAskingASilentServer(t *testing.T) {
+	t.Parallel()
 	om, kmip := startWithKMIP(t, kmipsimulator.Options{})
 	om.AddShardedCluster(project, "orders", 12)
 	kmip.Fail(errors.New("disk full"))

@@ -16,6 +16,7 @@ import (
 // The records of a fleet with the longest texts in every list fit, for the query
 // and for the response to an update, and still count everything.
 func TestFleetRecordsFit(t *testing.T) {
+	t.Parallel()
 	text := strings.Repeat("<", maxText)
 	var full RotateFleetResult
 	for i := range maxFailuresListed {
@@ -48,6 +49,7 @@ func TestFleetRecordsFit(t *testing.T) {
 
 // Nor do the longest reasons of operators.
 func TestRecordsOfAFleetWithManyActionsFit(t *testing.T) {
+	t.Parallel()
 	f := fleet{phase: PhaseDone}
 	for range maxActions {
 		f.result.Actions = append(f.result.Actions, Action{By: "lee", Action: PauseUpdate, Reason: strings.Repeat("<", maxText)})
@@ -62,6 +64,7 @@ func TestRecordsOfAFleetWithManyActionsFit(t *testing.T) {
 
 // A listing of keys has the same budget.
 func TestRecordsOfAKeyListFit(t *testing.T) {
+	t.Parallel()
 	l := &keyList{phase: PhaseDone}
 	for range maxActions {
 		l.result.Actions = append(l.result.Actions, Action{By: "lee", Action: PauseUpdate, Reason: strings.Repeat("<", maxText)})

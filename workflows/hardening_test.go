@@ -29,6 +29,7 @@ func rotationError(t *testing.T, om *simulator.Server, input any) error {
 
 // Records that no rotation can have written are refused, each with its field.
 func TestCompletedRecordsAreChecked(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(fixture.Project, "orders")
 	future, past := time.Now().Add(24*time.Hour), time.Now().Add(-time.Hour)
@@ -63,6 +64,7 @@ func TestCompletedRecordsAreChecked(t *testing.T) {
 }
 
 func TestCompletedRecordsOfAnotherClusterAreRefused(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set, other := om.AddReplicaSet(fixture.Project, "orders"), om.AddReplicaSet(fixture.Project, "audit")
 	input := fixture.Input(set.ID)
@@ -79,6 +81,7 @@ func TestCompletedRecordsOfAnotherClusterAreRefused(t *testing.T) {
 
 // The deadlock detector of the SDK ends a workflow task that takes a second.
 func TestManyUnknownFieldsAreRefused(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	var text strings.Builder
 	text.WriteString("{")
@@ -100,6 +103,7 @@ func rawJSON(text string) converter.RawValue {
 
 // So do a million entries of a list, which are not even decoded.
 func TestVeryLongListsAreRefused(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	for entry, n := range map[string]int{"0": 1_000_000, "{}": 600_000, `{"x":0}`: 200_000} {
 		err := rotationError(t, om, rawJSON(`{"completed":[`+strings.Repeat(entry+",", n)+entry+`]}`))
@@ -109,6 +113,7 @@ func TestVeryLongListsAreRefused(t *testing.T) {
 
 // A request may name one target very often, and very many targets.
 func TestManyNamesOfTargetsAreTaken(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(fixture.Project, "orders", 2_000)
 	env := fixture.NewSDK(t, om)
@@ -130,6 +135,7 @@ func TestManyNamesOfTargetsAreTaken(t *testing.T) {
 }
 
 func TestEncryptedInputIsRefusedWithTheReason(t *testing.T) {
+	t.Parallel()
 	err := rotationError(t, simulator.Start(t, simulator.Options{}), converter.NewRawValue(&commonpb.Payload{
 		Metadata: map[string][]byte{converter.MetadataEncoding: []byte("binary/encrypted")}, Data: []byte("secret"),
 	}))
@@ -139,6 +145,7 @@ func TestEncryptedInputIsRefusedWithTheReason(t *testing.T) {
 
 // A shard and the config server may have one name.
 func TestAmbiguousTargetNamesAreRefused(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	add := func(shard, set, typeName string) string {
 		return om.AddCluster(simulator.Cluster{ProjectID: fixture.Project, ClusterName: "orders", ShardName: shard, ReplicaSetName: set, TypeName: typeName}).ID
@@ -161,6 +168,7 @@ func TestAmbiguousTargetNamesAreRefused(t *testing.T) {
 
 // The requester cannot approve under a name that only looks different.
 func TestRequesterCannotApproveInDisguise(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(fixture.Project, "orders")
 	env := fixture.NewSDK(t, om)
@@ -181,6 +189,7 @@ func TestRequesterCannotApproveInDisguise(t *testing.T) {
 
 // Spaces between the words of a name are not seen to be two, or a no-break space.
 func TestRequesterCannotApproveWithOtherSpaces(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(fixture.Project, "orders")
 	env := fixture.NewSDK(t, om)

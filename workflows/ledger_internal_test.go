@@ -20,6 +20,7 @@ import (
 const maxTemporalPayload = 2 << 20
 
 func TestRecordFitsIntoAPayload(t *testing.T) {
+	t.Parallel()
 	at := time.Date(2026, 11, 26, 12, 0, 0, 123e6, time.UTC)
 	long := strings.Repeat("<", maxText)
 	cluster := &RotateClusterResult{

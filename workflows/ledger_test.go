@@ -32,6 +32,7 @@ func entryOf[Result any](t *testing.T, open fixture.OpenLedger) (ledgerentry.Ent
 }
 
 func TestEveryEndOfARotationIsOneEntry(t *testing.T) {
+	t.Parallel()
 	by := workflows.OperatorRequest{By: "kim", Reason: "not today"}
 	awaiting := fixture.InPhase(workflows.PhaseAwaitingApproval)
 	for name, c := range map[string]struct {
@@ -106,6 +107,7 @@ func TestEveryEndOfARotationIsOneEntry(t *testing.T) {
 }
 
 func TestPlansAndRefusedInputsAreNoEntries(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 1)
 	open := fixture.OpenLedger(fixture.NewLedger(t).Open)
@@ -124,6 +126,7 @@ func TestPlansAndRefusedInputsAreNoEntries(t *testing.T) {
 }
 
 func TestFleetAndEachOfItsClustersAreAnEntry(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	om.AddReplicaSet(project, "audit")
 	om.AddReplicaSet(project, "orders")
@@ -142,6 +145,7 @@ func TestFleetAndEachOfItsClustersAreAnEntry(t *testing.T) {
 }
 
 func TestDeploymentIsAnEntryWithItsClusters(t *testing.T) {
+	t.Parallel()
 	env := fixture.NewDeployment(t, fixture.Deploy(t, twoSets))
 	open := fixture.OpenLedger(fixture.NewLedger(t).Open)
 	env.Activities.Ledger = open
@@ -158,6 +162,7 @@ func TestDeploymentIsAnEntryWithItsClusters(t *testing.T) {
 // A rotation that has ended waits for its ledger, shows why, and takes no more
 // requests.
 func TestRotationWaitsForItsLedger(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 1)
 	env := fixture.NewSDK(t, om)
@@ -192,6 +197,7 @@ func TestRotationWaitsForItsLedger(t *testing.T) {
 
 // What waiting does not help against must not keep a rotation open for ever.
 func TestRotationClosesWithoutAnEntryThatCannotBe(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 1)
 	for name, open := range map[string]fixture.OpenLedger{
@@ -214,6 +220,7 @@ func TestRotationClosesWithoutAnEntryThatCannotBe(t *testing.T) {
 
 // The run that ends names the entry by the one that began.
 func TestContinuedRotationIsNamedByItsFirstRun(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 3)
 	open := fixture.OpenLedger(fixture.NewLedger(t).Open)

@@ -23,6 +23,7 @@ func listClusters(env fixture.SDK, input any) (result workflows.ListClustersResu
 }
 
 func TestListClusters(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	orders := om.AddShardedCluster(project, "orders", 2)
 	om.AddReplicaSet(project, "audit")
@@ -43,6 +44,7 @@ func TestListClusters(t *testing.T) {
 }
 
 func TestListClustersReportsWhatItCannotList(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	om.AddReplicaSet(project, "audit")
 	_, err := listClusters(fixture.NewSDK(t, om), map[string]any{"connection": "no spaces", "projectIds": []string{"x"}, "excludeProjectIds": []string{"y"}, "clusterNames": "(", "clusterId": "z"})

@@ -85,6 +85,7 @@ var (
 // After a rotation, the old key is needed until the last snapshot under it
 // expires, and the new one is current, named by a snapshot or not.
 func TestAnOldKeyIsNeededUntilItsLastSnapshotExpires(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	orders := om.AddShardedCluster(project, "orders", 2)
 	shard, other := orders.ShardIDs[0], orders.ShardIDs[1]
@@ -116,6 +117,7 @@ func TestAnOldKeyIsNeededUntilItsLastSnapshotExpires(t *testing.T) {
 // A snapshot without an end, and a restore job that has not ended, keep a key
 // without an end.
 func TestWhatHasNoEndKeepsAKeyWithoutEnd(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	snapshot := func(key string, change func(*simulator.Snapshot)) simulator.Snapshot {
@@ -150,6 +152,7 @@ func TestWhatHasNoEndKeepsAKeyWithoutEnd(t *testing.T) {
 // Each member of a deployment has a key of its own: the newest snapshot of each
 // member shows the one in force.
 func TestADeploymentsKeysAreCurrentByMember(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	om.DisableEncryption(set.ID)
@@ -174,6 +177,7 @@ func TestADeploymentsKeysAreCurrentByMember(t *testing.T) {
 // Older backups have the key that Ops Manager shows, whatever the newest snapshot
 // is under.
 func TestANewestSnapshotOfAnOlderBackupDecidesNothing(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	old := om.Key(set.ID)
@@ -187,6 +191,7 @@ func TestANewestSnapshotOfAnOlderBackupDecidesNothing(t *testing.T) {
 
 // Every status of a backup is read. The key of one that is over is not in force.
 func TestBackupsOfEveryStatus(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	verdictOf := map[string]workflows.Verdict{}
 	for status, verdict := range map[string]workflows.Verdict{
@@ -218,6 +223,7 @@ func TestBackupsOfEveryStatus(t *testing.T) {
 
 // Whatever cannot be read, or names no key, is reported, and hides nothing else.
 func TestWhatMakesAListingIncomplete(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name    string
 		arrange func(om *simulator.Server, set simulator.Cluster)
@@ -282,6 +288,7 @@ func TestWhatMakesAListingIncomplete(t *testing.T) {
 
 // Of many snapshots with one fault, the first is reported and the others counted.
 func TestReasonsDoNotGrowWithSnapshots(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	for range 50 {
@@ -294,6 +301,7 @@ func TestReasonsDoNotGrowWithSnapshots(t *testing.T) {
 
 // A project that cannot be read is a reason; the others are listed.
 func TestAProjectThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	om.AddReplicaSet(project, "audit")
 	const missing, excluded = "65a1f0c2d3e4b5a697880009", "65a1f0c2d3e4b5a69788000a"
@@ -311,6 +319,7 @@ func TestAProjectThatCannotBeRead(t *testing.T) {
 }
 
 func TestAListingThatCannotStartFails(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	om.Inject(simulator.Unauthorized(http.MethodGet, "").Always())
 	l := listKeys(t, fixture.NewSDK(t, om), map[string]any{})
@@ -327,6 +336,7 @@ func TestAListingThatCannotStartFails(t *testing.T) {
 // One listing of a project serves all of its clusters, over as many pages and
 // batches as there are, and a key that many clusters use is one record.
 func TestOneListingServesAllClustersOfAProject(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{MaxItemsPerPage: 500})
 	const clusters = 130
 	for i := range clusters {
@@ -350,6 +360,7 @@ func TestOneListingServesAllClustersOfAProject(t *testing.T) {
 // A cluster with more keys than fit into one activity's result, and into one
 // page, is continued, and no key is lost.
 func TestAClusterWithVeryManyKeysIsContinued(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	first, huge := om.AddReplicaSet(project, "first"), om.AddReplicaSet(project, "huge")
 	const keys = 4_000
@@ -393,6 +404,7 @@ func TestTransientErrorsOfAListingAreRetried(t *testing.T) {
 
 // A pause reaches what is in progress: nothing more is read until it is resumed.
 func TestAListingIsPausedAndResumed(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	for i := range 45 {
 		om.AddReplicaSet(project, fmt.Sprintf("set-%d", i))
@@ -426,6 +438,7 @@ func TestAListingIsPausedAndResumed(t *testing.T) {
 
 // An abort, and a cancellation, end the children and keep what was found.
 func TestAListingIsAborted(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(env fixture.SDK){
 		"abort": func(env fixture.SDK) {
 			env.Command(workflows.AbortUpdate, workflows.OperatorRequest{By: "lee", Reason: "enough"})

@@ -40,6 +40,7 @@ func phasesOf(memos []workflows.Memo) (phases []workflows.Phase) {
 // Each change is an event of the history, so there are no more of them than a list of
 // rotations needs.
 func TestMemoDescribesARotationWithoutMoreEventsThanPhases(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 20)
 	env := fixture.NewSDK(t, om)
@@ -62,6 +63,7 @@ func TestMemoDescribesARotationWithoutMoreEventsThanPhases(t *testing.T) {
 
 // What a rotation waits for is in the memo, so that a list needs no worker.
 func TestMemoSaysWhatARotationWaitsFor(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	om.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[1]))
@@ -103,6 +105,7 @@ func TestMemoSaysWhatARotationWaitsFor(t *testing.T) {
 }
 
 func TestMemoHasTheOutcomeOfEveryEnd(t *testing.T) {
+	t.Parallel()
 	by := workflows.OperatorRequest{By: "kim", Reason: "not today"}
 	awaiting := fixture.InPhase(workflows.PhaseAwaitingApproval)
 	for name, c := range map[string]struct {
@@ -146,6 +149,7 @@ func TestMemoHasTheOutcomeOfEveryEnd(t *testing.T) {
 // A rotation that the ledger does not take waits for a person, too. The outcome is in
 // the memo before that: Temporal may close the workflow meanwhile.
 func TestMemoHasTheOutcomeBeforeTheLedgerHasIt(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 1)
 	env := fixture.NewSDK(t, om)
@@ -175,6 +179,7 @@ func TestMemoHasTheOutcomeBeforeTheLedgerHasIt(t *testing.T) {
 }
 
 func TestMemoOfAWorkflowThatHandsOver(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 1)
 	id := workflows.RotateClusterID(workflows.DefaultConnection, project, cluster.ID)
@@ -196,6 +201,7 @@ func TestMemoOfAWorkflowThatHandsOver(t *testing.T) {
 }
 
 func TestMemoOfAFleet(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	om.AddReplicaSet(project, "audit")
 	om.AddReplicaSet(project, "orders")
@@ -219,6 +225,7 @@ func TestMemoOfAFleet(t *testing.T) {
 
 // Temporal carries a memo over to the next run.
 func TestMemoIsNotWrittenAgainByTheNextRun(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 1)
 	env := fixture.NewSDK(t, om)
@@ -249,6 +256,7 @@ func TestMemoIsNotWrittenAgainByTheNextRun(t *testing.T) {
 
 // Temporal warns of memos of more than 2 KiB.
 func TestMemoIsBounded(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	name := strings.Repeat("o", 300)
 	cluster := om.AddShardedCluster(project, name, 1)
@@ -273,6 +281,7 @@ func TestMemoIsBounded(t *testing.T) {
 }
 
 func TestMemoOfADeploymentNamesItsClusters(t *testing.T) {
+	t.Parallel()
 	env := fixture.NewDeployment(t, fixture.Deploy(t, twoSets))
 	memos := memosOf(env.SDK)
 	_, err := env.Rotate(fixture.DeploymentInput())

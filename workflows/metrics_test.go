@@ -113,6 +113,7 @@ func TestEndsAreCounted(t *testing.T) {
 }
 
 func TestContinuingIsNoEnd(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	env := fixture.NewSDK(t, om)
@@ -125,6 +126,7 @@ func TestContinuingIsNoEnd(t *testing.T) {
 
 // A key whose age no record shows must not look new.
 func TestAKeyOfUnknownAgeIsNotReportedAsVerified(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 1)
 	first, err := fixture.NewSDK(t, om).Rotate(fixture.Input(cluster.ID))
@@ -146,6 +148,7 @@ func TestAKeyOfUnknownAgeIsNotReportedAsVerified(t *testing.T) {
 
 // A plan verifies nothing, also where an earlier run has verified all keys.
 func TestAPlanIsNotReportedAsVerified(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 1)
 	first, err := fixture.NewSDK(t, om).Rotate(fixture.Input(cluster.ID))

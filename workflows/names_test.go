@@ -9,6 +9,7 @@ import (
 )
 
 func TestRotateClusterIDIsTakenApart(t *testing.T) {
+	t.Parallel()
 	const project, cluster = "5196d3628d022db4cbc26d9e", "65a1f1aa0000000000000001"
 	connection, p, c, ok := workflows.ParseRotateClusterID(workflows.RotateClusterID("emea", project, cluster))
 	assert.True(t, ok)

@@ -41,12 +41,14 @@ func call(t *testing.T, om *simulator.Server, input any, prepare ...func(fixture
 }
 
 func TestNexusNamesAreFinal(t *testing.T) {
+	t.Parallel()
 	assert.Equal(t, "keyturn", workflows.NexusService)
 	assert.Equal(t, "rotate-cluster", workflows.RotateClusterOperation.Name())
 	assert.Equal(t, "rotate-deployment", workflows.RotateDeploymentOperation.Name())
 }
 
 func TestNexusOperationRotates(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	result, err := call(t, om, fixture.Input(cluster.ID))
@@ -57,6 +59,7 @@ func TestNexusOperationRotates(t *testing.T) {
 }
 
 func TestNexusOperationFailsWithItsRecords(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	om.Inject(simulator.AccessListRefusal("PUT", cluster.ShardIDs[1]))
@@ -71,6 +74,7 @@ func TestNexusOperationFailsWithItsRecords(t *testing.T) {
 // What a typed input would lose or refuse by itself is named, and the caller is
 // informed at once.
 func TestNexusOperationNamesEveryFault(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	for name, c := range map[string]struct {
 		input any
@@ -100,6 +104,7 @@ func TestNexusOperationNamesEveryFault(t *testing.T) {
 // The times of records are Temporal's. A worker whose clock is behind does not take
 // them for times to come.
 func TestNexusOperationTakesRecordsWhateverTheWorkersClock(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 1)
 	first, err := fixture.NewSDK(t, om).Rotate(fixture.Input(cluster.ID))

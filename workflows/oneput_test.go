@@ -30,6 +30,7 @@ func requestsOn(om *simulator.Server, id string) (methods []string) {
 
 // No reset falls between the readings of two targets, however many there are.
 func TestOneActivityReadsAllKeys(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 249)
 	env := fixture.NewSDK(t, om)
@@ -65,6 +66,7 @@ func pausedFor(env fixture.SDK, pause time.Duration, meanwhile func()) {
 }
 
 func TestAKeyReplacedDuringAPause(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	first := om.Key(cluster.ShardIDs[1])
@@ -83,6 +85,7 @@ func TestAKeyReplacedDuringAPause(t *testing.T) {
 }
 
 func TestAKeyReplacedTwiceIsRecordedAsFirstRead(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	first := om.Key(set.ID)
@@ -107,6 +110,7 @@ func TestAKeyReplacedTwiceIsRecordedAsFirstRead(t *testing.T) {
 // A PUT was refused, and the rotation was held for three days: a key that is
 // another one then is someone else's work, and not the rotation's.
 func TestAKeyReplacedWhileHeld(t *testing.T) {
+	t.Parallel()
 	env, cluster, input := held(t)
 	first := env.OM.Key(cluster.ShardIDs[1])
 	env.When(fixture.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
@@ -126,6 +130,7 @@ func TestAKeyReplacedWhileHeld(t *testing.T) {
 // What a run guarantees is guaranteed by the one that it continues as, with the
 // time of the reading.
 func TestReadingsAreCarriedOver(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	env := fixture.NewSDK(t, om)
@@ -237,6 +242,7 @@ func TestAnEarlierPutIsGivenTheSettleTime(t *testing.T) {
 
 // What an operator skips while the keys are read stays skipped.
 func TestATargetSkippedDuringTheReadingStaysSkipped(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	input := fixture.Input(cluster.ID)
@@ -258,6 +264,7 @@ func TestATargetSkippedDuringTheReadingStaysSkipped(t *testing.T) {
 
 // Whatever clock an activity has, a record's times lie within the rotation's.
 func TestTimesLieWithinTheRotation(t *testing.T) {
+	t.Parallel()
 	for _, ahead := range []time.Duration{-3 * time.Minute, 3 * time.Minute} {
 		om := simulator.Start(t, simulator.Options{})
 		cluster := om.AddShardedCluster(project, "orders", 2)
@@ -275,6 +282,7 @@ func TestTimesLieWithinTheRotation(t *testing.T) {
 // A PUT that may still take effect is known to every rotation that continues, also
 // where one in between ended before it came to the target.
 func TestEvidenceOfAPutOutlivesARotationThatDidNotSettleIt(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	previous, past := om.Key(cluster.ShardIDs[1]), time.Now().Add(-time.Minute)
@@ -303,6 +311,7 @@ func TestEvidenceOfAPutOutlivesARotationThatDidNotSettleIt(t *testing.T) {
 // So is a PUT that was accepted and changed nothing in time, where the rotation was
 // ended before it tried again.
 func TestEvidenceOfAnUnchangedKeyOutlivesARetryThatDidNotStart(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "orders")
 	previous := om.Key(set.ID)

@@ -11,6 +11,7 @@ import (
 
 // The records of the largest rotation are the input of the one that continues it.
 func TestRecordsToContinueFitIntoAnInput(t *testing.T) {
+	t.Parallel()
 	result := largest("")
 	records := RecordsToContinue(result.Targets)
 	require.Len(t, records, maxTargets)
@@ -26,6 +27,7 @@ func TestRecordsToContinueFitIntoAnInput(t *testing.T) {
 
 // Names of targets in actions are as long as Ops Manager lets them be.
 func TestActionsOnTargetsWithLongNamesFitIntoAnAnswer(t *testing.T) {
+	t.Parallel()
 	p := &Progress{}
 	for i := range maxActions {
 		action := Action{By: "lee", Action: RetryUpdate, TargetsNotListed: 7}
@@ -44,6 +46,7 @@ func TestActionsOnTargetsWithLongNamesFitIntoAnAnswer(t *testing.T) {
 
 // A thousand keys that change before the approval do not fill the answers.
 func TestNamesInASentenceAreFew(t *testing.T) {
+	t.Parallel()
 	var names []string
 	for i := range maxTargets {
 		names = append(names, fmt.Sprintf("orders-%d", i))

@@ -10,6 +10,7 @@ import (
 
 // Names and reasons of other people stay text in the Web UI.
 func TestCellShowsForeignTextAsItIs(t *testing.T) {
+	t.Parallel()
 	for text, markdown := range map[string]string{
 		"orders-0":                         "orders-0",
 		"![x](https://example.net/x.png)":  `!\[x\](https:\//example.net/x.png)`,
@@ -23,6 +24,7 @@ func TestCellShowsForeignTextAsItIs(t *testing.T) {
 
 // A page that is narrow breaks long words where they allow it.
 func TestLongWordsOfSentencesCanBeBroken(t *testing.T) {
+	t.Parallel()
 	const path = "/api/public/v1.0/groups/5196d3628d022db4cbc26d9e/backupConfigs"
 	for text, markdown := range map[string]string{
 		"PUT " + path + ": 403":                          "PUT /\u200bapi/\u200bpublic/\u200bv1.0/\u200bgroups/\u200b5196d3628d022db4cbc26d9e/\u200bbackupConfigs: 403",
@@ -39,6 +41,7 @@ func TestLongWordsOfSentencesCanBeBroken(t *testing.T) {
 // What stands in the tables of the current details is short: the page does not scroll
 // to the right.
 func TestCellsOfTheCurrentDetailsAreShort(t *testing.T) {
+	t.Parallel()
 	name := strings.Repeat("a-long-name-", 8)
 	ref := ClusterRef{ProjectID: "5196d3628d022db4cbc26d9e", ClusterID: "5196e5b0e4b0fca9cc88334a", ClusterName: name}
 	var b strings.Builder

@@ -47,6 +47,7 @@ func skipOf(target, reason string) []refusal {
 }
 
 func TestUpdatesAreRefusedBeforeAnythingIsRotated(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{Latency: 50 * time.Millisecond})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	for phase, refusals := range map[workflows.Phase][][]refusal{
@@ -69,6 +70,7 @@ func TestUpdatesAreRefusedBeforeAnythingIsRotated(t *testing.T) {
 }
 
 func TestUpdatesAreRefusedWhileTargetsAreInWork(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{Latency: 50 * time.Millisecond})
 	cluster := om.AddShardedCluster(project, "orders", 3)
 	env := fixture.NewSDK(t, om)
@@ -97,6 +99,7 @@ func TestUpdatesAreRefusedWhileTargetsAreInWork(t *testing.T) {
 }
 
 func TestUpdatesAreRefusedWhileARotationIsHeld(t *testing.T) {
+	t.Parallel()
 	env, _, input := held(t)
 	env.When(fixture.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
 		refuse(env, notAwaiting(workflows.PhaseHeld), notPaused,
@@ -111,6 +114,7 @@ func TestUpdatesAreRefusedWhileARotationIsHeld(t *testing.T) {
 // A target that an earlier run has verified, and whose key is another one by
 // the time of the approval, is reported once and then rotated like any other.
 func TestACarriedOverKeyThatChangesDuringApprovalIsRotated(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	first, err := fixture.NewSDK(t, om).Rotate(fixture.Input(cluster.ID))
@@ -140,6 +144,7 @@ func TestACarriedOverKeyThatChangesDuringApprovalIsRotated(t *testing.T) {
 
 // Someone who opens a rotation that waits for several things gets all of them.
 func TestAPauseDoesNotHideWhatElseIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	env, _, input := held(t)
 	env.When(fixture.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
 		env.Command(workflows.PauseUpdate, workflows.OperatorRequest{By: "lee", Reason: "peak hour"})

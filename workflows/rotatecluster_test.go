@@ -20,6 +20,7 @@ import (
 )
 
 func TestRotatesEveryTarget(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 11)
 	om.AddReplicaSet(project, "orders") // may legally share the display name
@@ -47,6 +48,7 @@ func TestRotatesEveryTarget(t *testing.T) {
 }
 
 func TestRotatesAPlainReplicaSet(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	result, err := fixture.NewSDK(t, om).Rotate(fixture.Input(set.ID))
@@ -57,6 +59,7 @@ func TestRotatesAPlainReplicaSet(t *testing.T) {
 }
 
 func TestUndisturbedTargetCostsThreeRequests(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 8)
 	result, err := fixture.NewSDK(t, om).Rotate(fixture.Input(cluster.ID))
@@ -69,6 +72,7 @@ func TestUndisturbedTargetCostsThreeRequests(t *testing.T) {
 }
 
 func TestEveryKeyIsReadBeforeTheFirstPut(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 120)
 	input := fixture.Input(cluster.ID)
@@ -91,6 +95,7 @@ func TestEveryKeyIsReadBeforeTheFirstPut(t *testing.T) {
 // The canary goes alone, then as many as concurrency says are in progress: shown by
 // a barrier that opens only when so many PUTs are under way at once.
 func TestCanaryGoesAloneThenConcurrencyHolds(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{Latency: 30 * time.Millisecond})
 	cluster := om.AddShardedCluster(project, "orders", 13)
 	input := fixture.Input(cluster.ID)
@@ -108,6 +113,7 @@ func TestCanaryGoesAloneThenConcurrencyHolds(t *testing.T) {
 }
 
 func TestDryRunChangesNothing(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 3)
 	input := fixture.Input(cluster.ID)
@@ -124,6 +130,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 }
 
 func TestInvalidInputNamesEveryFault(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	long := strings.Repeat("x", 3000)
 	for name, c := range map[string]struct {
@@ -218,6 +225,7 @@ func manyFields(n int) string {
 }
 
 func TestDefaultsAreTheContracts(t *testing.T) {
+	t.Parallel()
 	data, err := json.Marshal(workflows.DefaultRotateClusterInput())
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"connection":"default","projectId":"","clusterId":"","concurrency":4,"approvalTimeout":"72h0m0s",
@@ -225,6 +233,7 @@ func TestDefaultsAreTheContracts(t *testing.T) {
 }
 
 func TestASecondInputIsRefused(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	for name, second := range map[string]any{
@@ -244,6 +253,7 @@ func TestASecondInputIsRefused(t *testing.T) {
 // A cron schedule or a retry policy starts a run with the arguments of the one
 // before: only the state of the run that this one continues is taken up.
 func TestStateOfAnotherRunIsNotTakenUp(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	env := fixture.NewSDK(t, om)
@@ -275,6 +285,7 @@ func TestStateOfAnotherRunIsNotTakenUp(t *testing.T) {
 }
 
 func TestHandsOverToTheOneID(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	env := fixture.NewSDK(t, om)
@@ -291,6 +302,7 @@ func TestHandsOverToTheOneID(t *testing.T) {
 }
 
 func TestHandOverReturnsTheFailureAsItIs(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	om.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[1]))
@@ -327,6 +339,7 @@ func TestPermanentErrorsEndTheRotationAtOnce(t *testing.T) {
 }
 
 func TestUnknownConnection(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	input := fixture.Input(set.ID)
@@ -337,6 +350,7 @@ func TestUnknownConnection(t *testing.T) {
 }
 
 func TestExpectedTargetsAreChecked(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	input := fixture.Input(cluster.ID)
@@ -396,6 +410,7 @@ func TestAnEndpointThatServesNoBackupIsRefused(t *testing.T) {
 
 // A worker that does not look at the version may have started the rotation.
 func TestAHistoryFromBeforeTheRefusalIsNotRefused(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{ServiceVersion: simulator.UnservedServiceVersion})
 	set := om.AddReplicaSet(project, "audit")
 	env := fixture.NewSDK(t, om)
@@ -406,6 +421,7 @@ func TestAHistoryFromBeforeTheRefusalIsNotRefused(t *testing.T) {
 }
 
 func TestFailureStopsOrContinues(t *testing.T) {
+	t.Parallel()
 	for onFailure, want := range map[workflows.OnFailure]map[string]string{
 		workflows.OnFailureStop:     {"orders-0": "verified", "orders-1": "failed", "orders-2": "pending", "orders-config": "pending"},
 		workflows.OnFailureContinue: {"orders-0": "verified", "orders-1": "failed", "orders-2": "verified", "orders-config": "verified"},
@@ -426,6 +442,7 @@ func TestFailureStopsOrContinues(t *testing.T) {
 }
 
 func TestFailedCanaryIsFollowedByAnother(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{Latency: 10 * time.Millisecond})
 	cluster := om.AddShardedCluster(project, "orders", 4)
 	om.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[0]))
@@ -443,6 +460,7 @@ func TestFailedCanaryIsFollowedByAnother(t *testing.T) {
 }
 
 func TestAcceptedButNeverChanging(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	om.Inject(simulator.PutUnchanging(set.ID))
@@ -454,6 +472,7 @@ func TestAcceptedButNeverChanging(t *testing.T) {
 }
 
 func TestContinuesAsNewWithEveryRecord(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 5)
 	env := fixture.NewSDK(t, om)
@@ -472,6 +491,7 @@ func TestContinuesAsNewWithEveryRecord(t *testing.T) {
 }
 
 func TestCompletedTargetsAreReadAndNotRotatedAgain(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 3)
 	om.Inject(simulator.AccessListRefusal(http.MethodPut, cluster.ShardIDs[2]))
@@ -496,6 +516,7 @@ func TestCompletedTargetsAreReadAndNotRotatedAgain(t *testing.T) {
 // Records that someone else's program has passed on may have the times of its
 // own zone.
 func TestTimesOfCompletedTargetsAreReportedInUTC(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	input := fixture.Input(set.ID)
@@ -514,6 +535,7 @@ func TestTimesOfCompletedTargetsAreReportedInUTC(t *testing.T) {
 // A field that is explicitly zero stays so through a hand-over and a
 // continue-as-new, and doesn't turn into its default.
 func TestExplicitZeroIsHandedOver(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	om.Inject(simulator.InvalidState(http.MethodGet, set.ID).Always())
@@ -525,6 +547,7 @@ func TestExplicitZeroIsHandedOver(t *testing.T) {
 }
 
 func TestLostAnswerIsSettledByReading(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	om.Inject(simulator.PutCut(cluster.ShardIDs[1], simulator.ApplyBefore))

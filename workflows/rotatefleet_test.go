@@ -34,6 +34,7 @@ func rotateFleet(env fixture.SDK, arguments ...any) (result workflows.RotateFlee
 }
 
 func TestFleetInputErrorNamesEveryWrongField(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	_, err := rotateFleet(fixture.NewSDK(t, om), map[string]any{
 		"connection": "no spaces", "projectIds": []string{"x"}, "excludeProjectIds": []string{"y"}, "clusterNames": "(", "clustersAtATime": 101,
@@ -55,6 +56,7 @@ func TestFleetInputErrorNamesEveryWrongField(t *testing.T) {
 // An explicit zero reaches the clusters unchanged, and the fleet's defaults win
 // over the clusters' own.
 func TestFleetPassesSettingsToItsClusters(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{ServiceVersion: simulator.UnservedServiceVersion})
 	om.AddReplicaSet(project, "audit")
 	env := fixture.NewSDK(t, om)
@@ -75,6 +77,7 @@ func TestFleetPassesSettingsToItsClusters(t *testing.T) {
 // A rotation that an earlier run started, and that was terminated since, sends no
 // report. It counts as failed, and the fleet does not wait for it.
 func TestFleetNoticesATerminatedRotation(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	env := fixture.NewSDK(t, om)
 	env.SetContinuedExecutionRunID("the-run-before")
@@ -95,6 +98,7 @@ func TestFleetNoticesATerminatedRotation(t *testing.T) {
 // An update may come with the workflow task in which the history has become long. A
 // run that continued as new at once would cancel the signals that the update sends.
 func TestFleetSignalsAResumeBeforeItContinuesAsNew(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	env := fixture.NewSDK(t, om)
 	env.SetContinuedExecutionRunID("the-run-before")
@@ -117,6 +121,7 @@ func TestFleetSignalsAResumeBeforeItContinuesAsNew(t *testing.T) {
 }
 
 func TestFleetRefusesASecondInput(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	for name, second := range map[string]any{"carried state": map[string]any{}, "a text": "text"} {
 		t.Run(name, func(t *testing.T) {
@@ -130,6 +135,7 @@ func TestFleetRefusesASecondInput(t *testing.T) {
 // Signals may overtake each other: the newest one of the fleet counts, and one for
 // another rotation of the cluster does not.
 func TestTheFleetsNewestSignalCounts(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	input := fixture.Input(set.ID)
@@ -158,6 +164,7 @@ func TestTheFleetsNewestSignalCounts(t *testing.T) {
 // A fleet that continues as new may ask for a report when the rotation has nothing
 // left to do. The request then comes with the last result, in one workflow task.
 func TestARequestForAReportMayComeWithTheEnd(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	input := fixture.Input(set.ID)
@@ -178,6 +185,7 @@ func TestARequestForAReportMayComeWithTheEnd(t *testing.T) {
 
 // A fleet that selects no cluster is a mistake, and not rotated.
 func TestFleetWithoutClustersFails(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	om.AddReplicaSet(project, "audit")
 	empty := addProject(om, 1)
@@ -221,6 +229,7 @@ func requireFleetRecords(t *testing.T, err error) *workflows.RotateFleetResult {
 // A cluster that is removed after the fleet was listed is left out. It is the same
 // for a sharded cluster, a replica set, and a whole project.
 func TestFleetLeavesOutClustersThatAreGone(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	first := om.AddReplicaSet(project, "first")
 	set := om.AddReplicaSet(project, "set")
@@ -252,6 +261,7 @@ func TestFleetLeavesOutClustersThatAreGone(t *testing.T) {
 // The same is true of a cluster that is removed after its targets were listed, but
 // not of a shard that is removed.
 func TestFleetLeavesOutClustersThatGoWhileTheirKeysAreRead(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		removed func(simulator.ShardedCluster) []string
 		want    workflows.FleetCounts
@@ -284,6 +294,7 @@ func TestFleetLeavesOutClustersThatGoWhileTheirKeysAreRead(t *testing.T) {
 
 // An address that is not the API's does not make a cluster gone.
 func TestFleetCountsAPathThatIsNotFoundAsFailed(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	om.AddReplicaSet(project, "audit")
 	om.Inject(simulator.APIError(http.MethodGet, "", http.StatusNotFound, "RESOURCE_NOT_FOUND", "").On(simulator.KindClusters).Skipping(1).Always())
@@ -345,6 +356,7 @@ func TestFleetCountsAProjectThatCannotBeListedAsOneFailure(t *testing.T) {
 
 // If no project can be listed, the fleet ends with that error.
 func TestFleetOfProjectsThatCannotBeListedFails(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	input := fleetInput()
 	for i := range 6 {
@@ -358,6 +370,7 @@ func TestFleetOfProjectsThatCannotBeListedFails(t *testing.T) {
 }
 
 func TestFleetLeavesOutProjects(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	om.AddReplicaSet(project, "audit")
 	other := addProject(om, 1)
@@ -402,6 +415,7 @@ func TestFleetListsALimitedNumberOfClustersLeftOut(t *testing.T) {
 // A project that cannot be listed counts before clusters start, however far ahead
 // it is in the list.
 func TestFleetStartsNothingIfAProjectAheadCannotBeListed(t *testing.T) {
+	t.Parallel()
 	const clusters = 401
 	om := simulator.Start(t, simulator.Options{})
 	for i := range clusters {

@@ -17,6 +17,7 @@ import (
 // At each limit that a schema states, and beyond it, the worker agrees. So neither can
 // change alone. The tests of whole workflows compare all other inputs, see fixture.
 func TestSchemasAgreeWithTheWorkerAtEachLimit(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 26, 4, 0, 0, 0, time.UTC)
 	id := "5196d3628d022db4cbc26d9e"
 	fleetOfDeployments := map[string]any{"kind": "deployment"}

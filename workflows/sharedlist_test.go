@@ -44,6 +44,7 @@ func requirePages(t *testing.T, om *simulator.Server, want int) {
 }
 
 func TestARotationSharesTheListOfAnother(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{MaxItemsPerPage: 5})
 	env, orders, _ := afterListing(t, om)
 	result, err := env.Rotate(fixture.Input(orders.ID))
@@ -56,6 +57,7 @@ func TestARotationSharesTheListOfAnother(t *testing.T) {
 // Shards have moved since, so that the list is wrong and the number of its entries
 // is right.
 func TestARefusalBecauseOfASharedListIsReadAfresh(t *testing.T) {
+	t.Parallel()
 	for name, expect := range map[string]func(in *workflows.RotateClusterInput, moved string){
 		"expectedTargets": func(in *workflows.RotateClusterInput, _ string) { in.ExpectedTargets = 4 },
 		"completed": func(in *workflows.RotateClusterInput, moved string) {
@@ -79,6 +81,7 @@ func TestARefusalBecauseOfASharedListIsReadAfresh(t *testing.T) {
 
 // A shard is gone, and another cluster has come: the list has as many entries.
 func TestATargetOfASharedListThatIsGoneIsNoFailure(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{MaxItemsPerPage: 5})
 	env, orders, _ := afterListing(t, om)
 	om.RemoveCluster(orders.ShardIDs[1])
@@ -94,6 +97,7 @@ func TestATargetOfASharedListThatIsGoneIsNoFailure(t *testing.T) {
 
 // One that is still listed has no key: that is a failure, and found out once.
 func TestATargetOfASharedListWithoutAKeyFails(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{MaxItemsPerPage: 5})
 	env, orders, _ := afterListing(t, om)
 	om.Inject(simulator.KeyNotFound(orders.ShardIDs[1]).Always())
@@ -105,6 +109,7 @@ func TestATargetOfASharedListWithoutAKeyFails(t *testing.T) {
 
 // A cluster that goes after it was listed for a fleet is gone for its rotation.
 func TestAClusterOfASharedListThatIsGone(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{MaxItemsPerPage: 5})
 	env, orders, _ := afterListing(t, om)
 	for _, id := range append(orders.TargetIDs(), orders.ID) {

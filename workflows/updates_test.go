@@ -22,6 +22,7 @@ func approvalInput(clusterID string) workflows.RotateClusterInput {
 }
 
 func TestApprovalBySomebodyElse(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	env := fixture.NewSDK(t, om)
@@ -46,6 +47,7 @@ func TestApprovalBySomebodyElse(t *testing.T) {
 // What an operator says is kept in the records, which must go on fitting into a
 // result, and is shown on terminals.
 func TestWhatAnOperatorSaysIsBounded(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 1)
 	env := fixture.NewSDK(t, om)
@@ -63,6 +65,7 @@ func TestWhatAnOperatorSaysIsBounded(t *testing.T) {
 }
 
 func TestRejectionRotatesNothing(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	env := fixture.NewSDK(t, om)
@@ -76,6 +79,7 @@ func TestRejectionRotatesNothing(t *testing.T) {
 }
 
 func TestApprovalTimesOut(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	_, err := fixture.NewSDK(t, om).Rotate(approvalInput(cluster.ID))
@@ -84,6 +88,7 @@ func TestApprovalTimesOut(t *testing.T) {
 }
 
 func TestKeyChangedSinceThePlanIsApprovedAnew(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	env := fixture.NewSDK(t, om)
@@ -115,6 +120,7 @@ func held(t *testing.T) (fixture.SDK, simulator.ShardedCluster, workflows.Rotate
 }
 
 func TestHeldRotationGoesOnAfterRetry(t *testing.T) {
+	t.Parallel()
 	env, _, input := held(t)
 	env.When(fixture.InPhase(workflows.PhaseHeld), func(p workflows.Progress) {
 		assert.Equal(t, map[workflows.Status]int{"verified": 1, "failed": 1, "pending": 2}, p.Counts)
@@ -133,6 +139,7 @@ func TestHeldRotationGoesOnAfterRetry(t *testing.T) {
 }
 
 func TestHeldRotationGoesOnAfterSkip(t *testing.T) {
+	t.Parallel()
 	env, _, input := held(t)
 	env.When(fixture.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
 		env.Refused(workflows.SkipUpdate, workflows.SkipRequest{By: "lee"}, "targets: is required")
@@ -148,6 +155,7 @@ func TestHeldRotationGoesOnAfterSkip(t *testing.T) {
 }
 
 func TestHeldRotationIsAborted(t *testing.T) {
+	t.Parallel()
 	env, _, input := held(t)
 	env.When(fixture.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
 		env.Command(workflows.AbortUpdate, workflows.OperatorRequest{By: "lee", Reason: "enough"})
@@ -159,6 +167,7 @@ func TestHeldRotationIsAborted(t *testing.T) {
 }
 
 func TestHoldTimesOut(t *testing.T) {
+	t.Parallel()
 	env, _, input := held(t)
 	_, err := env.Rotate(input)
 	records := requireRecords(t, err, workflows.ErrorPartialFailure)
@@ -168,6 +177,7 @@ func TestHoldTimesOut(t *testing.T) {
 }
 
 func TestPauseAndResume(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{Latency: 20 * time.Millisecond})
 	cluster := om.AddShardedCluster(project, "orders", 5)
 	env := fixture.NewSDK(t, om)
@@ -218,6 +228,7 @@ func TestAbortAndCancellationFinishWhatIsInWork(t *testing.T) {
 }
 
 func TestAbortBeforeAnythingWasRotated(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{Latency: 50 * time.Millisecond})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	for name, abort := range map[string]func(fixture.SDK){
@@ -241,6 +252,7 @@ func TestAbortBeforeAnythingWasRotated(t *testing.T) {
 
 // What is read back only failed: a retry reads again and sends no second PUT.
 func TestRetryOfAFailedVerificationSendsNoPut(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	om.Inject(simulator.KeyNotFound(set.ID).Skipping(1))
@@ -258,6 +270,7 @@ func TestRetryOfAFailedVerificationSendsNoPut(t *testing.T) {
 }
 
 func TestRetryOfAnUnchangedKeySendsAnotherPut(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	set := om.AddReplicaSet(project, "audit")
 	om.Inject(simulator.PutUnchanging(set.ID))
@@ -276,6 +289,7 @@ func TestRetryOfAnUnchangedKeySendsAnotherPut(t *testing.T) {
 // A retry acts at once where the PUT is known to have been refused; only an
 // unknown outcome takes settleTime.
 func TestRetryOfARefusedPutDoesNotSettle(t *testing.T) {
+	t.Parallel()
 	env, cluster, input := held(t)
 	input.SettleTime = workflows.Duration(time.Hour)
 	env.When(fixture.InPhase(workflows.PhaseHeld), func(workflows.Progress) {
@@ -290,6 +304,7 @@ func TestRetryOfARefusedPutDoesNotSettle(t *testing.T) {
 // A rotation that waits for approval continues as new with what it has read and
 // with the records of an earlier run, and keeps its deadline.
 func TestWaitingForApprovalContinuesAsNew(t *testing.T) {
+	t.Parallel()
 	om := simulator.Start(t, simulator.Options{})
 	cluster := om.AddShardedCluster(project, "orders", 2)
 	first, err := fixture.NewSDK(t, om).Rotate(fixture.Input(cluster.ID))

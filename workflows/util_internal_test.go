@@ -9,6 +9,7 @@ import (
 
 // Temporal's Web UI shows summaries as Markdown, its command line as they are.
 func TestSummariesHaveNoLinks(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]string{
 		"orders_0[1] *blue*":        "orders_0[1] *blue*",
 		"[log in](https://evil)":    `\[log in\](https:\//evil)`,

@@ -19,6 +19,7 @@ import (
 // configuration, it keeps workflows over a crash, and it is not the development
 // server.
 func TestServerOnPostgreSQL(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := preparationContext()
 	defer cancel()
 	store, err := openPostgreSQL(ctx)

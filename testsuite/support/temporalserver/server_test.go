@@ -42,6 +42,7 @@ func TestSharedServerHasItsNamespace(t *testing.T) {
 }
 
 func TestNamespacesAreCreated(t *testing.T) {
+	t.Parallel()
 	server := StartForTest(t, Options{Namespaces: []string{"rotations", "other"}})
 	assert.Equal(t, "rotations", server.Namespace)
 	temporal := server.NewClient(t)
@@ -51,6 +52,7 @@ func TestNamespacesAreCreated(t *testing.T) {
 }
 
 func TestDynamicConfig(t *testing.T) {
+	t.Parallel()
 	server := StartForTest(t, Options{DynamicConfig: map[string]string{"frontend.workerVersioningDataAPIs": "true", "limit.maxIDLength": "30"}})
 	_, err := server.NewClient(t).ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
 		ID: strings.Repeat("x", 31), TaskQueue: "nobody",
@@ -59,6 +61,7 @@ func TestDynamicConfig(t *testing.T) {
 }
 
 func TestArgumentsAndMetrics(t *testing.T) {
+	t.Parallel()
 	server := StartForTest(t, Options{Arguments: []string{"--namespace", "further"}})
 	describeNamespace(t, server.NewClient(t), "further")
 	response, err := http.Get(server.MetricsAddress)
@@ -70,6 +73,7 @@ func TestArgumentsAndMetrics(t *testing.T) {
 }
 
 func TestWebUIListensOnItsPort(t *testing.T) {
+	t.Parallel()
 	server := StartForTest(t, Options{UI: true})
 	connection, err := net.Dial("tcp", strings.TrimPrefix(server.UIAddress, "http://"))
 	require.NoError(t, err)
@@ -77,6 +81,7 @@ func TestWebUIListensOnItsPort(t *testing.T) {
 }
 
 func TestKilledServerKeepsItsDatabaseFile(t *testing.T) {
+	t.Parallel()
 	server := StartForTest(t, Options{DatabaseFile: filepath.Join(t.TempDir(), "temporal.db")})
 	temporal := server.NewClient(t)
 	started, err := temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "survivor", TaskQueue: "nobody"}, "Anything")
@@ -93,6 +98,7 @@ func TestKilledServerKeepsItsDatabaseFile(t *testing.T) {
 }
 
 func TestStopLeavesNoProcess(t *testing.T) {
+	t.Parallel()
 	server := StartForTest(t, Options{})
 	started := time.Now()
 	server.Stop()
@@ -103,6 +109,7 @@ func TestStopLeavesNoProcess(t *testing.T) {
 }
 
 func TestPortsInUseAreReported(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", freeport.Address(0))
 	require.NoError(t, err)
 	defer listener.Close()
@@ -115,6 +122,7 @@ func TestPortsInUseAreReported(t *testing.T) {
 }
 
 func TestFailedStartShowsLastLines(t *testing.T) {
+	t.Parallel()
 	_, err := Start(t.Context(), withExecutable(Options{DatabaseFile: filepath.Join(t.TempDir(), "missing", "temporal.db")}))
 	assert.ErrorContains(t, err, "the process exited")
 	assert.ErrorContains(t, err, "missing")
@@ -129,6 +137,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 }
 
 func TestCLIRunsAgainstTheServer(t *testing.T) {
+	t.Parallel()
 	server := Shared(t)
 	stdout, stderr, err := server.CLI(t.Context(), "operator", "namespace", "describe", "--output", "json")
 	require.NoError(t, err, stderr)
@@ -139,6 +148,7 @@ func TestCLIRunsAgainstTheServer(t *testing.T) {
 }
 
 func TestOutputReceivesServerLog(t *testing.T) {
+	t.Parallel()
 	var output syncBuffer
 	server := StartForTest(t, Options{Output: &output})
 	server.Stop()
