@@ -6,4 +6,4 @@ import (
 	"keyturn/testsuite/support/parallel"
 )
 
-func TestMain(m *testing.M) { parallel.Main(m, 16) }
+func TestMain(m *testing.M) { parallel.Main(m, 8) }
