@@ -26,15 +26,18 @@ func deploymentFleetOf(s fixture.Server, projects []string) workflows.RotateFlee
 	}
 }
 
-// deployProjects adds projects with a deployment each, and returns them by their IDs.
-func deployProjects(s fixture.Server, n int, options simulator.DeploymentOptions) (projects []string, deployments map[string]*simulator.Deployment) {
-	deployments = map[string]*simulator.Deployment{}
-	for range n {
-		options.ProjectID = s.AddProject()
-		projects = append(projects, options.ProjectID)
-		deployments[options.ProjectID] = s.OM.AddDeployment(options)
+// deployProjects adds a project for each deployment, and returns them in the order of
+// their IDs.
+func deployProjects(s fixture.Server, each ...simulator.DeploymentOptions) (projects []string, deployments map[string]*simulator.Deployment) {
+	for range each {
+		projects = append(projects, s.AddProject())
 	}
 	slices.Sort(projects)
+	deployments = map[string]*simulator.Deployment{}
+	for i, options := range each {
+		options.ProjectID = projects[i]
+		deployments[options.ProjectID] = s.OM.AddDeployment(options)
+	}
 	return projects, deployments
 }
 
@@ -59,7 +62,7 @@ func TestFleetOfDeployments(t *testing.T) {
 	server := temporalserver.StartForTest(t, temporalserver.Options{DynamicConfig: map[string]string{"limit.historyCount.suggestContinueAsNew": "60"}})
 	s := fixture.NewServerOn(t, server, simulator.Options{})
 	const n = 20
-	projects, deployments := deployProjects(s, n, oneMember)
+	projects, deployments := deployProjects(s, slices.Repeat([]simulator.DeploymentOptions{oneMember}, n)...)
 	held, busy := projects[0], projects[1]
 	deployments[held].SetAgent("books-0", simulator.Agent{ErrorCode: 7, ErrorText: "stuck"})
 	s.StartWorker()
@@ -103,7 +106,7 @@ func TestFleetOfDeployments(t *testing.T) {
 func TestFleetOfDeploymentsContinuesAnother(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewServer(t, simulator.Options{})
-	projects, deployments := deployProjects(s, 4, twoSets)
+	projects, deployments := deployProjects(s, oneMember, twoSets, oneMember)
 	stuck := projects[1]
 	deployments[stuck].SetAgent("books-0", simulator.Agent{ErrorCode: 7, ErrorText: "stuck"})
 	s.StartWorker()
@@ -115,20 +118,20 @@ func TestFleetOfDeploymentsContinuesAnother(t *testing.T) {
 	fixture.RequireFailure(t, err, workflows.ErrorPartialFailure)
 	first, found := workflows.RotateFleetResultOf(err)
 	require.True(t, found)
-	assert.Equal(t, workflows.FleetCounts{Clusters: 4, Rotated: 1, Failed: 1, NotStarted: 2}, first.Counts)
+	assert.Equal(t, workflows.FleetCounts{Clusters: 3, Rotated: 1, Failed: 1, NotStarted: 1}, first.Counts)
 	assert.Equal(t, workflows.OutcomePartial, first.Outcome)
-	assert.Equal(t, 4+3, first.TargetsRotated)
+	assert.Equal(t, 1+3, first.TargetsRotated)
 	remaining, complete := first.Remaining()
 	assert.True(t, complete)
-	assert.Len(t, remaining, 3)
+	assert.Len(t, remaining, 2)
 
 	deployments[stuck].SetAgent("books-0", simulator.Agent{})
 	continues := &workflows.ContinuedFleet{WorkflowID: before.GetID(), RunID: before.GetRunID(), Since: first.StartedAt}
 	result, err := s.FleetResult(s.StartFleet(input, workflows.FleetContinuation{Continues: continues}))
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeRotated, result.Outcome)
-	assert.Equal(t, workflows.FleetCounts{Clusters: 4, Rotated: 4, CarriedOver: 1}, result.Counts)
-	assert.Equal(t, 1+4+4, result.TargetsRotated)
+	assert.Equal(t, workflows.FleetCounts{Clusters: 3, Rotated: 3, CarriedOver: 1}, result.Counts)
+	assert.Equal(t, 1+1, result.TargetsRotated)
 	requireRotatedOnce(t, deployments)
 	again := s.AwaitDeployment(workflows.RotateDeploymentID(workflows.DefaultConnection, stuck), fixture.DeploymentInPhase(workflows.PhaseDone))
 	for _, record := range again.Targets {
@@ -140,7 +143,7 @@ func TestFleetOfDeploymentsContinuesAnother(t *testing.T) {
 func TestAbortOfAFleetOfDeployments(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewServer(t, simulator.Options{})
-	projects, deployments := deployProjects(s, 2, oneMember)
+	projects, deployments := deployProjects(s, oneMember, oneMember)
 	s.StartWorker()
 	input := deploymentFleetOf(s, projects)
 	input.ClustersAtATime, input.Rotation.RequireApproval = 1, true
