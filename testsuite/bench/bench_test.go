@@ -35,17 +35,24 @@ func newTestHarness(t *testing.T) *harness {
 	return r
 }
 
-// One harness for all measurements: it takes seconds to start.
+// Two harnesses for all measurements: one takes seconds to start, and a measurement
+// waits most of its time.
 func TestMeasurements(t *testing.T) {
+	t.Parallel()
 	r := newTestHarness(t)
 	t.Run("figures are consistent", func(t *testing.T) { testFiguresAreConsistent(t, r) })
 	t.Run("a second PUT is an error", func(t *testing.T) { testSecondPutIsAnError(t, r) })
-	t.Run("growth of clusters", func(t *testing.T) { testClusterGrowth(t, r) })
-	t.Run("growth of a fleet", func(t *testing.T) { testFleetGrowth(t, r) })
-	t.Run("growth of a project", func(t *testing.T) { testProjectGrowth(t, r) })
 	t.Run("more workers", func(t *testing.T) { testMoreWorkers(t, r) })
 	t.Run("a deployment", func(t *testing.T) { testDeployment(t, r) })
 	t.Run("a killed worker ends the measurement", func(t *testing.T) { testKilledWorkerIsAnError(t, r) })
+}
+
+func TestMeasurementsOfGrowth(t *testing.T) {
+	t.Parallel()
+	r := newTestHarness(t)
+	t.Run("of clusters", func(t *testing.T) { testClusterGrowth(t, r) })
+	t.Run("of a fleet", func(t *testing.T) { testFleetGrowth(t, r) })
+	t.Run("of a project", func(t *testing.T) { testProjectGrowth(t, r) })
 }
 
 func testDeployment(t *testing.T, r *harness) {
