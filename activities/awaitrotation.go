@@ -21,8 +21,8 @@ type AwaitRotationInput struct {
 	RotateAt time.Time `json:"rotateAt"`
 	// Processes are those that have not been seen to have arrived.
 	Processes []ProcessToAwait `json:"processes"`
-	// DeployTimeout is how long there may be no progress: no process that reaches the
-	// goal or restarts.
+	// DeployTimeout is the longest time without progress: no process reaches the goal or
+	// restarts.
 	DeployTimeout Duration `json:"deployTimeout"`
 	// ProgressAt is that of the result of the run before, with the same RotateAt; zero
 	// = there was none, so that the time begins when the activity starts.

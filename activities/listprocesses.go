@@ -21,7 +21,7 @@ type Proof string
 
 // Values of Proof.
 const (
-	// ProofAgent: nothing is shown. The agent's word is enough.
+	// ProofAgent: nothing is shown. The agent's report is enough.
 	ProofAgent Proof = "agent"
 	// ProofSnapshot: a snapshot that was taken after the rotation is encrypted with
 	// a new key.

@@ -44,9 +44,9 @@ type RotateDeploymentInput struct {
 	Concurrency int `json:"concurrency,omitempty"`
 	// Proof is what makes a replica set proven. Default ProofSnapshot.
 	Proof Proof `json:"proof,omitempty"`
-	// DeployTimeout is how long there may be no progress after a time was published:
-	// no process that restarts or that reaches the configuration; 1 second to 24 hours.
-	// Default 2 hours.
+	// DeployTimeout is the longest time without progress after a publication: no
+	// process restarts or reaches the configuration; 1 second to 24 hours. Default 2
+	// hours.
 	DeployTimeout Duration `json:"deployTimeout,omitempty"`
 	// ProofTimeout is how long a snapshot is waited for after the last member of a
 	// replica set has restarted, 1 second to 31 days. Default 26 hours: Ops Manager

@@ -69,7 +69,7 @@ type ProcessRecord struct {
 	RotatedAt *time.Time `json:"rotatedAt"`
 	// VerifiedAt is when a snapshot of this very process was read that proves its new
 	// key; nil until then. Of most members no snapshot is taken: they stay
-	// StatusRotated, which is their agent's word.
+	// StatusRotated, as their agent reports.
 	VerifiedAt *time.Time `json:"verifiedAt"`
 	// ProvenBy says what has proven the new key; empty until VerifiedAt.
 	ProvenBy ProvenBy `json:"provenBy"`

@@ -23,8 +23,8 @@ type RotateFleetInput struct {
 	// ProjectIDs are the projects, up to 1,000; empty = every project that the
 	// worker's API key can read.
 	ProjectIDs []string `json:"projectIds,omitempty"`
-	// ExcludeProjectIDs are projects to leave out, up to 1,000; they win over
-	// ProjectIDs.
+	// ExcludeProjectIDs are projects to leave out, up to 1,000; they take precedence
+	// over ProjectIDs.
 	ExcludeProjectIDs []string `json:"excludeProjectIds,omitempty"`
 	// ClusterNames is a regular expression (RE2) that display names must match,
 	// up to 1,000 characters; empty = every cluster. Refused with
@@ -85,8 +85,8 @@ type FleetRotation struct {
 	// Proof is what makes a replica set proven. Default ProofSnapshot. Only with
 	// FleetOfDeployments, as the next two.
 	Proof Proof `json:"proof,omitempty"`
-	// DeployTimeout is how long there may be no progress after a time was published, 1
-	// second to 24 hours. Default 2 hours.
+	// DeployTimeout is the longest time without progress after a publication, 1 second
+	// to 24 hours. Default 2 hours.
 	DeployTimeout Duration `json:"deployTimeout,omitempty"`
 	// ProofTimeout is how long a snapshot is waited for after the last member of a
 	// replica set has restarted, 1 second to 31 days. Default 26 hours.

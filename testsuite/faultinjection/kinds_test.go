@@ -41,7 +41,7 @@ type rotation interface {
 	// requireRotated waits for its end, and requires that each target was rotated
 	// once, and that the records say so.
 	requireRotated(run workflowRun) rotated
-	// requireRotatedOrAborted does so for one that was cancelled when it had sent this
+	// requireRotatedOrAborted does so for one that was canceled when it had sent this
 	// many PUTs: it may have been at its end, or it has aborted, with a record of each
 	// target that was rotated.
 	requireRotatedOrAborted(run workflowRun, puts int)

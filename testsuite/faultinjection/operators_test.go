@@ -323,7 +323,7 @@ func TestResetWhileAPublicationIsUnderWay(t *testing.T) {
 	s.requireRotated(again)
 }
 
-// A rotation is cancelled at every point: targets in progress are completed and
+// A rotation is canceled at every point: targets in progress are completed and
 // recorded, no other target is started.
 func TestCanceledAtEveryPoint(t *testing.T) {
 	t.Parallel()
@@ -350,7 +350,7 @@ func cancelAt(s rotationFixture, p killPoint) {
 	err := s.Temporal.CancelWorkflow(s.Context(), run.GetID(), "")
 	if err != nil {
 		var gone *serviceerror.NotFound
-		require.ErrorAs(s, err, &gone, "only a completed rotation cannot be cancelled")
+		require.ErrorAs(s, err, &gone, "only a completed rotation cannot be canceled")
 	}
 	started := len(s.OM.Ledger().Select(func(r simulator.Request) bool { return r.Method == http.MethodPut }))
 	h.release()

@@ -7,7 +7,7 @@ var clientMutations = []mutation{
 		`OutcomeUnknown: r.method == http.MethodPut && mayHaveApplied(a.status),`, `OutcomeUnknown: false,`, activityTests},
 	{"a lost response counts as a request that was not sent", "opsmanager/errors.go",
 		`OutcomeUnknown: r.method == http.MethodPut && sent, cause: err,`, `OutcomeUnknown: r.method == http.MethodPut && sent && false, cause: err,`, activityTests},
-	{"a PUT is cancelled with its caller's context", "opsmanager/client.go",
+	{"a PUT is canceled with its caller's context", "opsmanager/client.go",
 		`ctx = context.WithoutCancel(ctx) // an interrupted PUT has an unknown outcome`, `_ = ctx`, clientTests},
 	{"the check right before a PUT is skipped", "opsmanager/client.go",
 		`if r.beforeSend != nil {`, `if r.beforeSend != nil && r.method == "" {`, clientTests},

@@ -98,7 +98,7 @@ var deploymentMutations = []mutation{
 `, deploymentTests("StoppedWithAnOpenPut")},
 
 	// What counts as arrived
-	{"the agent's word is enough", "activities/awaitrotation.go",
+	{"the agent's report is enough", "activities/awaitrotation.go",
 		`arrived := p.isAtGoal() && p.restartedAt.After(w.in.RotateAt)`, `arrived := p.isAtGoal()`, deploymentTests("Deployment|TooEarly|AwaitRotation")},
 	{"a restart is enough", "activities/awaitrotation.go",
 		`arrived := p.isAtGoal() && p.restartedAt.After(w.in.RotateAt)`, `arrived := p.restartedAt.After(w.in.RotateAt)`, deploymentTests("RestartIsNotEnough")},

@@ -92,7 +92,7 @@ func (p *Proxy) handler(temporal string) http.Handler {
 	protocols.SetUnencryptedHTTP2(true)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: temporal})
 	proxy.Transport = &http.Transport{Protocols: protocols}
-	proxy.ErrorLog = log.New(io.Discard, "", 0) // cancelled calls
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // canceled calls
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		given, apiKey := r.Header.Get("Authorization"), p.options.Load().APIKey
 		switch {
