@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,7 +65,7 @@ func DeliverEvent(ctx workflow.Context, event activities.SendEventInput) error {
 func SchedulePausedEvent(scheduleID, note, workflowID, runID string, at time.Time) (activities.SendEventInput, error) {
 	data, err := json.Marshal(map[string]string{"scheduleId": scheduleID, "note": note})
 	return activities.SendEventInput{
-		ID: fmt.Sprintf("deliver-event:%s:%s", eventName(activities.EventSchedulePaused), cmp.Or(runID, scheduleID)), Type: activities.EventSchedulePaused,
+		ID: eventID(activities.EventSchedulePaused, runID), Type: activities.EventSchedulePaused,
 		Time: at.UTC().Truncate(time.Millisecond), Subject: scheduleID, WorkflowID: workflowID, RunID: runID, Data: data,
 	}, err
 }
@@ -94,7 +94,8 @@ func sendEvent(ctx workflow.Context, eventType activities.EventType, subject str
 	info := workflow.GetInfo(ctx)
 	now := timestamp(ctx)
 	event := activities.SendEventInput{
-		ID: eventID(eventType, info.WorkflowExecution.RunID, now), Type: eventType, Time: now, Subject: subject,
+		// No run has two events of a type in one millisecond.
+		ID: eventID(eventType, info.WorkflowExecution.RunID, strconv.FormatInt(now.UnixMilli(), 10)), Type: eventType, Time: now, Subject: subject,
 		WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID, Data: data,
 	}
 	ctx, _ = workflow.NewDisconnectedContext(ctx) // an event is about what has happened
@@ -105,14 +106,11 @@ func sendEvent(ctx workflow.Context, eventType activities.EventType, subject str
 	return workflow.ExecuteChildWorkflow(ctx, DeliverEventType, event).GetChildWorkflowExecution()
 }
 
-// eventID is unique: no run has two events of a type in one millisecond.
-func eventID(eventType activities.EventType, runID string, at time.Time) string {
-	return fmt.Sprintf("deliver-event:%s:%s:%d", eventName(eventType), runID, at.UnixMilli())
-}
-
-// eventName is a type within an ID: "rotation-held".
-func eventName(eventType activities.EventType) string {
-	return strings.ReplaceAll(strings.TrimPrefix(string(eventType), "keyturn."), ".", "-")
+// eventID names an event by its type and by what it is about, such as
+// deliver-event:rotation-held:RUN-ID:TIME.
+func eventID(eventType activities.EventType, about ...string) string {
+	name := strings.ReplaceAll(strings.TrimPrefix(string(eventType), "keyturn."), ".", "-")
+	return strings.Join(append([]string{"deliver-event", name}, about...), ":")
 }
 
 // sendsEvents is false in histories whose first event would have been due when a

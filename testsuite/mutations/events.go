@@ -46,7 +46,7 @@ var eventMutations = []mutation{
 	{"an event is retried without end", "workflows/events.go",
 		`ScheduleToCloseTimeout: eventLifetime, `, ``, serverTests("AReceiverThatIsDown")},
 	{"each worker sends that a schedule is paused", "workflows/events.go",
-		`cmp.Or(runID, scheduleID)), Type`, `cmp.Or(time.Now().String(), scheduleID)), Type`, workerTests("PausedScheduleIsOneEvent")},
+		`eventID(activities.EventSchedulePaused, runID)`, `eventID(activities.EventSchedulePaused, time.Now().String())`, workerTests("PausedScheduleIsOneEvent")},
 	{"the event of a paused schedule has the time at which a worker has found it", "worker/schedules.go",
 		`at = closed.AsTime()`, `_ = closed.AsTime()`, workerTests("PausedScheduleIsOneEvent")},
 	{"a run of a paused schedule is why it is paused", "worker/schedules.go",
