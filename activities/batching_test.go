@@ -34,9 +34,9 @@ func TestActivitiesThatEndTogetherCompleteTogether(t *testing.T) {
 	for name, c := range map[string]struct{ lasting, completed []time.Duration }{
 		"alone":                          {[]time.Duration{200 * ms}, []time.Duration{200 * ms}},
 		"in step":                        {[]time.Duration{200 * ms, 205 * ms, 210 * ms}, []time.Duration{210 * ms, 210 * ms, 210 * ms}},
-		"the first one's patience rules": {[]time.Duration{100 * ms, 108 * ms, 300 * ms}, []time.Duration{110 * ms, 110 * ms, 300 * ms}},
+		"the first one's limit holds":    {[]time.Duration{100 * ms, 108 * ms, 300 * ms}, []time.Duration{110 * ms, 110 * ms, 300 * ms}},
 		"one that lasts holds up nobody": {[]time.Duration{time.Hour, 100 * ms, 400 * ms}, []time.Duration{time.Hour, 110 * ms, 440 * ms}},
-		"patience is bounded":            {[]time.Duration{time.Hour, time.Minute}, []time.Duration{time.Hour, time.Minute + 50*ms}},
+		"the limit is bounded":           {[]time.Duration{time.Hour, time.Minute}, []time.Duration{time.Hour, time.Minute + 50*ms}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { assert.Equal(t, c.completed, perform(c.lasting...)) })

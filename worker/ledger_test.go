@@ -165,7 +165,7 @@ func TestWorkerWithoutItsLedgerIsNotReady(t *testing.T) {
 	s := fixture.NewServer(t, simulator.Options{})
 	env := monitoredEnvironment(s)
 	env[ledger.URLVariable] = "postgres://keyturn@" + freeAddress(t) + "/keyturn"
-	w := startMonitored(t, env, impatient)
+	w := startMonitored(t, env, shortTimeouts)
 	awaitReadiness(t, w.address, func(r readiness) bool {
 		return !r.Ready && strings.HasPrefix(r.Checks["ledger"].Problem, ledger.URLVariable)
 	})

@@ -66,9 +66,9 @@ var oftenLooking = monitorTimes{
 	reload: 50 * time.Millisecond, reconcile: 200 * time.Millisecond, now: time.Now,
 }
 
-// impatient is a monitor that soon gives up those who are silent. On a busy
+// shortTimeouts is a monitor that soon gives up those who are silent. On a busy
 // machine that may be anybody: a test waits for what it expects to be reported.
-var impatient = monitorTimes{
+var shortTimeouts = monitorTimes{
 	check: 50 * time.Millisecond, retry: 50 * time.Millisecond, maxAge: time.Second,
 	pollers: 200 * time.Millisecond, openRotations: 200 * time.Millisecond, timeout: time.Second,
 	reload: 50 * time.Millisecond, reconcile: 200 * time.Millisecond, now: time.Now,
@@ -326,7 +326,7 @@ func requireRequestsOfLedger(t *testing.T, s fixture.Server, scraped ...families
 func TestReadinessFollowsOpsManager(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewServerOn(t, temporalserver.Shared(t), simulator.Options{})
-	w := startMonitored(t, monitoredEnvironment(s), impatient)
+	w := startMonitored(t, monitoredEnvironment(s), shortTimeouts)
 	reported := awaitReadiness(t, w.address, isReady)
 	assert.Equal(t, statePolling, reported.State)
 	assert.NotNil(t, reported.Checks["opsManager.default"].LastRead)
@@ -354,7 +354,7 @@ func TestReadinessFollowsTemporal(t *testing.T) {
 	server := temporalserver.StartForTest(t, temporalserver.Options{})
 	s := fixture.NewServerOn(t, server, simulator.Options{})
 	server.Stop()
-	w := startMonitored(t, monitoredEnvironment(s), impatient)
+	w := startMonitored(t, monitoredEnvironment(s), shortTimeouts)
 	reported := awaitReadiness(t, w.address, func(r readiness) bool { return r.Checks["opsManager.default"].OK })
 	assert.Equal(t, stateStarting, reported.State)
 	assert.Contains(t, reported.Checks["temporal"].Problem, "not connected")

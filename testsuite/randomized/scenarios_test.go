@@ -24,8 +24,8 @@ type scenario struct {
 	slow bool
 	// quick: a lost worker is detected before the effect of its PUT is visible.
 	quick bool
-	// patient: transient errors are retried for long enough to see it through.
-	patient bool
+	// retriesLonger: transient errors are retried for long enough to see it through.
+	retriesLonger bool
 }
 
 // apply replaces the faults of the first rotation and makes sure that the
@@ -36,7 +36,7 @@ func (a scenario) apply(rnd rng, p *plan) {
 	if a.slow {
 		p.timing.request = rnd.milliseconds(150, 200)
 	}
-	if a.patient {
+	if a.retriesLonger {
 		p.timing.retry = 10 * time.Second * timeScale
 		p.rotations[0].input.RetryTimeout = workflows.Duration(p.timing.retry)
 	}
@@ -128,7 +128,7 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "Ops Manager stands still", patient: true,
+		name: "Ops Manager stands still", retriesLonger: true,
 		put: standStill,
 		get: func(rng, timing) []simulator.Fault { return []simulator.Fault{simulator.KeyGated("").Skipping(1)} },
 	},
