@@ -106,6 +106,8 @@ func TestCtrlCDuringABuildLeavesNothing(t *testing.T) {
 			for deadline := time.Now().Add(waitTimeout); !exists(started); time.Sleep(10 * time.Millisecond) {
 				require.False(t, time.Now().After(deadline), "no build has started:\n%s", s.output.String())
 			}
+			s.waitFor("building ")
+			s.waitFor("preparing ") // one does not wait for the other
 			s.signal(s.command.Process.Pid, syscall.SIGINT)
 			s.mustEnd(stopTimeout, 130)
 		})

@@ -8,6 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"keyturn/testsuite/simulator"
 	"keyturn/testsuite/support/childproc"
@@ -21,6 +24,7 @@ import (
 type sandbox struct {
 	settings       settings
 	stdout, stderr io.Writer
+	printing       sync.Mutex // of a status
 
 	ports  ports
 	root   string // of the module
@@ -80,8 +84,7 @@ func (s *sandbox) start(ctx context.Context) (err error) {
 	if s.folder, err = newFolder(); err != nil {
 		return err
 	}
-	s.printStatus("building", "the worker, the command line and the KMIP server")
-	if err := childproc.Build(ctx, s.root, s.folder.binaries(), s.folder.scratch(), s.stderr, sandboxPrograms...); err != nil {
+	if err := s.preparePrograms(ctx); err != nil {
 		return err
 	}
 	if err := s.startTemporal(ctx); err != nil {
@@ -96,11 +99,21 @@ func (s *sandbox) start(ctx context.Context) (err error) {
 	return s.startWorker(ctx)
 }
 
-func (s *sandbox) startTemporal(ctx context.Context) (err error) {
-	s.executable, err = temporalserver.ExecutableForProgram(ctx, func(line string) { s.printStatus("preparing", line) })
-	if err != nil {
+// preparePrograms builds them while Temporal's CLI is downloaded.
+func (s *sandbox) preparePrograms(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		s.printStatus("building", "the worker, the command line and the KMIP server")
+		return childproc.Build(ctx, s.root, s.folder.binaries(), s.folder.scratch(), s.stderr, sandboxPrograms...)
+	})
+	group.Go(func() (err error) {
+		s.executable, err = temporalserver.ExecutableForProgram(ctx, func(line string) { s.printStatus("preparing", line) })
 		return err
-	}
+	})
+	return group.Wait()
+}
+
+func (s *sandbox) startTemporal(ctx context.Context) (err error) {
 	s.temporal, err = temporalserver.Start(ctx, temporalserver.Options{
 		Executable: s.executable, Port: s.ports.temporal, UI: true, UIPort: s.ports.ui,
 		DynamicConfig: map[string]string{temporalserver.PriorityMatching: "true"},
@@ -230,5 +243,7 @@ func (s *sandbox) ledgerVariables() []childproc.Variable {
 
 // printStatus prints a line about a part of the sandbox.
 func (s *sandbox) printStatus(part, text string) {
+	s.printing.Lock()
+	defer s.printing.Unlock()
 	fmt.Fprintf(s.stdout, "%-12s %s\n", part, text)
 }
