@@ -2,6 +2,7 @@
 package retryafter
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,8 +16,9 @@ import (
 func Parse(header http.Header, now time.Time, most time.Duration) time.Duration {
 	var wait time.Duration
 	value := strings.TrimSpace(header.Get("Retry-After"))
-	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil {
-		wait = time.Duration(seconds) * time.Second
+	// Of a number that is out of range, ParseInt returns the nearest one.
+	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		wait = time.Duration(min(max(seconds, 0), int64(most/time.Second)+1)) * time.Second
 	} else if at, err := http.ParseTime(value); err == nil {
 		if date, err := http.ParseTime(header.Get("Date")); err == nil {
 			now = date

@@ -12,13 +12,14 @@ type mutation struct {
 }
 
 var (
-	clientTests   = []string{"./opsmanager"}
-	activityTests = []string{"./activities"}
-	replayTests   = []string{"./testsuite/replay"}
-	settingTests  = []string{"./internal/temporalclient"}
-	reloadTests   = []string{"./internal/reload"}
-	pipelineTests = []string{"./testsuite/examples", "-run", "Pipeline"}
-	schemaTests   = workflowTests("SchemasAgree")
+	clientTests     = []string{"./opsmanager"}
+	retryAfterTests = []string{"./internal/retryafter"}
+	activityTests   = []string{"./activities"}
+	replayTests     = []string{"./testsuite/replay"}
+	settingTests    = []string{"./internal/temporalclient"}
+	reloadTests     = []string{"./internal/reload"}
+	pipelineTests   = []string{"./testsuite/examples", "-run", "Pipeline"}
+	schemaTests     = workflowTests("SchemasAgree")
 )
 
 // serverTests selects tests that need a real server by their names: running all
