@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
 
 	"keyturn/testsuite/simulator"
 	"keyturn/testsuite/support/fixture"
@@ -36,8 +37,11 @@ func TestSixtyFourTargets(t *testing.T) {
 	s.RequireRotated(run, 64)
 
 	ledger := s.OM.Ledger()
+	repeated := repeatedAttempts(s, run)
 	for _, id := range cluster.TargetIDs() {
-		assert.Equal(t, 2, ledger.Count(http.MethodGet, id))
+		if !strings.Contains(repeated, id) {
+			assert.Equal(t, 2, ledger.Count(http.MethodGet, id))
+		}
 		assert.Equal(t, 1, ledger.Count(http.MethodPut, id))
 	}
 	events := len(s.History(run))
@@ -158,9 +162,34 @@ func TestManyContinueAsNews(t *testing.T) {
 	s.RequireRotated(run, 24)
 	assert.NotEqual(t, first, run.GetRunID(), "the rotation must have continued as new")
 	ledger := s.OM.Ledger()
+	repeated := repeatedAttempts(s, s.Temporal.GetWorkflow(t.Context(), run.GetID(), first))
 	for _, id := range cluster.TargetIDs() {
-		assert.Equal(t, 2, ledger.Count(http.MethodGet, id), "requests are not repeated by later runs")
+		if !strings.Contains(repeated, id) {
+			assert.Equal(t, 2, ledger.Count(http.MethodGet, id), "requests are not repeated by later runs")
+		}
 	}
+}
+
+// repeatedAttempts returns the inputs of the activities that have had more than one
+// attempt, in a run and those that continue it. Where no request fails for good, there
+// is one reason for that: on a busy machine, an attempt may miss its heartbeat.
+func repeatedAttempts(s fixture.Server, run client.WorkflowRun) (inputs string) {
+	s.Helper()
+	for runID := run.GetRunID(); runID != ""; {
+		scheduled := map[int64]string{}
+		events := s.History(s.Temporal.GetWorkflow(s.Context(), run.GetID(), runID))
+		for _, event := range events {
+			for _, payload := range event.GetActivityTaskScheduledEventAttributes().GetInput().GetPayloads() {
+				scheduled[event.GetEventId()] += string(payload.GetData())
+			}
+			if started := event.GetActivityTaskStartedEventAttributes(); started.GetAttempt() > 1 {
+				assert.NotNil(s, started.GetLastFailure().GetTimeoutFailureInfo(), "%v", started.GetLastFailure())
+				inputs += scheduled[started.GetScheduledEventId()]
+			}
+		}
+		runID = events[len(events)-1].GetWorkflowExecutionContinuedAsNewEventAttributes().GetNewExecutionRunId()
+	}
+	return inputs
 }
 
 func TestTemporalCLIUpdates(t *testing.T) {
