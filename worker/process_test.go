@@ -351,13 +351,12 @@ func hasActivityEnd(t *testing.T, temporal client.Client, run client.WorkflowRun
 func pollersOf(t *testing.T, temporal client.Client, taskQueue string) []string {
 	t.Helper()
 	var identities []string
-	waiting.Until(t, func() bool {
+	waiting.UntilAnswer(t, func() (bool, error) {
 		described, err := temporal.DescribeTaskQueue(t.Context(), taskQueue, enums.TASK_QUEUE_TYPE_ACTIVITY)
-		require.NoError(t, err)
 		for _, poller := range described.GetPollers() {
 			identities = append(identities, poller.GetIdentity())
 		}
-		return len(identities) > 0
+		return len(identities) > 0, err
 	}, "nobody polls "+taskQueue)
 	return identities
 }

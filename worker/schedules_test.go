@@ -125,17 +125,16 @@ func TestARunThatFailsLaterPausesItsSchedule(t *testing.T) {
 	input.OnFailure = workflows.OnFailureStop
 	handle := scheduleNow(s, input)
 	m := sendingMonitor(s)
-	waiting.Until(t, func() bool { // the list says that it has started a run
+	waiting.UntilAnswer(t, func() (bool, error) { // the list says that it has started a run
 		m.refresh(t.Context(), s.Temporal)
 		entries, err := s.Temporal.ScheduleClient().List(t.Context(), client.ScheduleListOptions{})
 		for err == nil && entries.HasNext() {
-			entry, nextErr := entries.Next()
-			require.NoError(t, nextErr)
-			if entry.ID == handle.GetID() && len(entry.RecentActions) > 0 {
-				return true
+			var entry *client.ScheduleListEntry
+			if entry, err = entries.Next(); err == nil && entry.ID == handle.GetID() && len(entry.RecentActions) > 0 {
+				return true, nil
 			}
 		}
-		return false
+		return false, err
 	}, "the schedule has started nothing")
 	m.refresh(t.Context(), s.Temporal)
 	s.OM.ClearFaults()
@@ -182,12 +181,13 @@ func TestARunOfAPausedScheduleIsNoEvent(t *testing.T) {
 	handle := failingSchedule(s)
 	m := sendingMonitor(s)
 	awaitPaused(s, m, handle.GetID())
-	waiting.Until(t, func() bool { // workflow IDs have the second
-		require.NoError(t, handle.Trigger(t.Context(), client.ScheduleTriggerOptions{}))
+	waiting.UntilAnswer(t, func() (bool, error) { // workflow IDs have the second
+		if err := handle.Trigger(t.Context(), client.ScheduleTriggerOptions{}); err != nil {
+			return false, err
+		}
 		described, err := handle.Describe(t.Context())
-		require.NoError(t, err)
-		return len(described.Info.RecentActions) > 1
-	})
+		return err == nil && len(described.Info.RecentActions) > 1, err
+	}, "the schedule has started no second run")
 	awaitPaused(s, m, handle.GetID())
 	assert.Len(t, m.schedules.sent, 1)
 	assert.Len(t, s.AwaitEvents(receiver, 1), 1)

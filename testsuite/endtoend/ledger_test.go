@@ -131,11 +131,10 @@ func TestReconciliationRemembersWhatItHasLookedAt(t *testing.T) {
 
 	counter := &historyCounter{Client: s.Temporal}
 	reconciler, refusing := newReconciler(s, counter), &refusingLedger{}
-	waiting.Until(t, func() bool { // Temporal's list of workflows may be late
+	waiting.UntilAnswer(t, func() (bool, error) { // Temporal's list of workflows may be late
 		_, err := reconciler.Reconcile(t.Context(), refusing)
-		require.NoError(t, err)
-		return counter.read >= 3 && refusing.refused > 0
-	})
+		return refusing.refused > 0 && counter.read == refusing.refused+2, err // the plan and the wrong input
+	}, "the reconciler has not read the workflows")
 	read, refused := counter.read, refusing.refused
 	found, err := reconciler.Reconcile(t.Context(), refusing)
 	require.NoError(t, err)

@@ -28,11 +28,12 @@ func runScheduled(s fixture.Server, workflowType string, input any) (client.Sche
 	require.NoError(s, err)
 	s.Cleanup(func() { _ = handle.Delete(context.Background()) })
 	var started []client.ScheduleActionResult
-	waiting.Until(s, func() bool {
+	waiting.UntilAnswer(s, func() (bool, error) {
 		described, err := handle.Describe(s.Context())
-		require.NoError(s, err)
-		started = described.Info.RecentActions
-		return len(started) > 0
+		if err == nil {
+			started = described.Info.RecentActions
+		}
+		return len(started) > 0, err
 	}, "the schedule has started nothing")
 	first := started[0].StartWorkflowResult
 	return handle, s.Temporal.GetWorkflow(s.Context(), first.WorkflowID, first.FirstExecutionRunID)
@@ -147,11 +148,13 @@ func TestWhatPeopleEndDoesNotPauseItsSchedule(t *testing.T) {
 func requireNoted(s fixture.Server, schedule client.ScheduleHandle, isPaused bool) {
 	s.Helper()
 	var state *client.ScheduleState
-	waiting.Until(s, func() bool {
+	waiting.UntilAnswer(s, func() (bool, error) {
 		described, err := schedule.Describe(s.Context())
-		require.NoError(s, err)
+		if err != nil {
+			return false, err
+		}
 		state = described.Schedule.State
-		return len(described.Info.RunningWorkflows) == 0 && (state.Paused || !isPaused)
+		return len(described.Info.RunningWorkflows) == 0 && (state.Paused || !isPaused), nil
 	}, "the schedule does not show that its run has ended")
 	assert.Equal(s, isPaused, state.Paused, state.Note)
 }

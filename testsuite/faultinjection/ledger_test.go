@@ -30,16 +30,15 @@ func TestWorkerKilledWhileRecording(t *testing.T) {
 	release := lockSQLite(t, file)
 	first := startProcess(s, ledger.URLVariable+"=sqlite://"+file)
 	run := s.Start(inputOf(s, cluster.ID))
-	waiting.Until(t, func() bool {
+	waiting.UntilAnswer(t, func() (bool, error) {
 		described, err := s.Temporal.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
-		require.NoError(t, err)
 		for _, pending := range described.GetPendingActivities() {
 			if pending.GetActivityType().GetName() == activities.RecordRotationName {
-				return pending.GetState() == enumspb.PENDING_ACTIVITY_STATE_STARTED
+				return pending.GetState() == enumspb.PENDING_ACTIVITY_STATE_STARTED, err
 			}
 		}
-		return false
-	})
+		return false, err
+	}, "the rotation is not recorded")
 	first.kill()
 	release()
 	startProcess(s, ledger.URLVariable+"=sqlite://"+file)

@@ -57,6 +57,29 @@ func Until(t testing.TB, holds func() bool, explanation ...any) {
 	}
 }
 
+// UntilAnswer is Until for a condition that asks a server. An error is none of the
+// test's: a busy server answers late, and a client gives up after ten seconds. The last
+// one is shown if the condition never holds.
+func UntilAnswer(t testing.TB, holds func() (bool, error), explanation string) {
+	t.Helper()
+	var last lastError
+	Until(t, func() bool {
+		var held bool
+		held, last.err = holds()
+		return held && last.err == nil
+	}, "%s%s", explanation, &last)
+}
+
+// lastError is formatted when a test has failed.
+type lastError struct{ err error }
+
+func (l *lastError) String() string {
+	if l.err == nil {
+		return ""
+	}
+	return "; the last error: " + l.err.Error()
+}
+
 // For waits until a channel is closed, or something is sent on it.
 func For[T any](t testing.TB, channel <-chan T, explanation ...any) (received T) {
 	t.Helper()

@@ -2,6 +2,8 @@ package waiting
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,4 +61,20 @@ func TestWhatHoldsIsNotWaitedFor(t *testing.T) {
 	looks := 0
 	Until(t, func() bool { looks++; return looks == 3 })
 	assert.Equal(t, 3, looks)
+}
+
+func TestAnErrorOfAServerIsNotTheEnd(t *testing.T) {
+	answers := []error{errors.New("deadline exceeded"), nil, nil}
+	looks := 0
+	UntilAnswer(t, func() (bool, error) {
+		looks++
+		return looks != 2, answers[looks-1]
+	}, "it never answers")
+	assert.Equal(t, 3, looks)
+}
+
+func TestTheLastErrorIsShown(t *testing.T) {
+	last := &lastError{errors.New("deadline exceeded")}
+	assert.Equal(t, "it never answers; the last error: deadline exceeded", fmt.Sprintf("%s%s", "it never answers", last))
+	assert.Equal(t, "it never answers", fmt.Sprintf("%s%s", "it never answers", &lastError{}))
 }
