@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -69,10 +70,19 @@ func (v versioned) makeCurrent(worker *workerProcess) {
 	_, command, found := strings.Cut(worker.stderr.String(), `makeCurrent="temporal `)
 	require.True(v, found, "the log does not say how to make the version the current one:\n%s", worker.stderr.String())
 	command, _, _ = strings.Cut(command, `"`)
-	waiting.Until(v, func() bool {
-		_, _, err := v.server.CLI(v.Context(), append(strings.Fields(command), "--yes")...)
-		return err == nil
+	waiting.UntilAnswer(v, func() (bool, error) {
+		_, err := v.cli(append(strings.Fields(command), "--yes")...)
+		return true, err
 	}, command)
+}
+
+// cli runs Temporal's CLI. Its error has what the CLI says.
+func (v versioned) cli(arguments ...string) (stdout string, err error) {
+	stdout, complaint, err := v.server.CLI(v.Context(), arguments...)
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, complaint)
+	}
+	return stdout, err
 }
 
 // awaitDrainage waits for what Temporal says of a version that is no longer current. It
@@ -80,13 +90,17 @@ func (v versioned) makeCurrent(worker *workerProcess) {
 // new, which the test's limit of events makes it do often.
 func (v versioned) awaitDrainage(want, buildID, explanation string) {
 	v.Helper()
-	waiting.Until(v, func() bool {
-		text, _, err := v.server.CLI(v.Context(), "worker", "deployment", "describe-version", "--deployment-name", v.deployment, "--build-id", buildID, "--output", "json")
+	waiting.UntilAnswer(v, func() (bool, error) {
+		text, err := v.cli("worker", "deployment", "describe-version", "--deployment-name", v.deployment, "--build-id", buildID, "--output", "json")
+		if err != nil {
+			return false, err
+		}
 		var version struct {
 			DrainageInfo struct{ DrainageStatus string }
 		}
-		return err == nil && json.Unmarshal([]byte(text), &version) == nil && version.DrainageInfo.DrainageStatus == want
-	}, "%s is not %s: %s", buildID, want, explanation)
+		err = json.Unmarshal([]byte(text), &version)
+		return version.DrainageInfo.DrainageStatus == want, err
+	}, fmt.Sprintf("%s is not %s: %s", buildID, want, explanation))
 }
 
 // startHeld starts a rotation that waits for approval: under another id than its

@@ -175,7 +175,7 @@ func TestManyContinueAsNews(t *testing.T) {
 // is one reason for that: on a busy machine, an attempt may miss its heartbeat.
 func repeatedAttempts(s fixture.Server, run client.WorkflowRun) (inputs string) {
 	s.Helper()
-	for runID := run.GetRunID(); runID != ""; {
+	for runID, more := run.GetRunID(), true; more; more = runID != "" {
 		scheduled := map[int64]string{}
 		events := s.History(s.Temporal.GetWorkflow(s.Context(), run.GetID(), runID))
 		for _, event := range events {

@@ -8,13 +8,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
 
 	"keyturn/activities"
 	"keyturn/internal/ledger"
 	"keyturn/internal/ledgerentry"
 	"keyturn/testsuite/simulator"
 	"keyturn/testsuite/support/fixture"
-	"keyturn/testsuite/support/waiting"
 )
 
 // A worker that is killed while it records a rotation leaves the rotation to
@@ -30,15 +30,9 @@ func TestWorkerKilledWhileRecording(t *testing.T) {
 	release := lockSQLite(t, file)
 	first := startProcess(s, ledger.URLVariable+"=sqlite://"+file)
 	run := s.Start(inputOf(s, cluster.ID))
-	waiting.UntilAnswer(t, func() (bool, error) {
-		described, err := s.Temporal.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
-		for _, pending := range described.GetPendingActivities() {
-			if pending.GetActivityType().GetName() == activities.RecordRotationName {
-				return pending.GetState() == enumspb.PENDING_ACTIVITY_STATE_STARTED, err
-			}
-		}
-		return false, err
-	}, "the rotation is not recorded")
+	awaitPending(s, run, func(p *workflowpb.PendingActivityInfo) bool {
+		return p.GetActivityType().GetName() == activities.RecordRotationName && p.GetState() == enumspb.PENDING_ACTIVITY_STATE_STARTED
+	})
 	first.kill()
 	release()
 	startProcess(s, ledger.URLVariable+"=sqlite://"+file)

@@ -123,19 +123,16 @@ func TestOpsManagerUnreachable(t *testing.T) {
 func awaitPending(s fixture.Server, run workflowRun, fulfils func(*workflowpb.PendingActivityInfo) bool) *workflowpb.PendingActivityInfo {
 	s.Helper()
 	var found *workflowpb.PendingActivityInfo
-	waiting.Until(s, func() bool {
+	waiting.UntilAnswer(s, func() (bool, error) {
 		described, err := s.Temporal.DescribeWorkflowExecution(s.Context(), run.GetID(), "")
-		if err != nil {
-			return false
-		}
 		for _, p := range described.GetPendingActivities() {
 			if fulfils(p) {
 				found = p
-				return true
+				return true, nil
 			}
 		}
-		return false
-	})
+		return false, err
+	}, "no pending activity meets the condition")
 	return found
 }
 
